@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package drivers
+
+// Job is all that a driver may know about the work at hand. The values are
+// the driver's own copies, read when the call began.
+type Job struct {
+	Operation Operation
+	Cluster   Cluster
+	Template  Template
+	Groups    []NodeGroup
+	// Nodes are all nodes of the cluster: those wanted but not made yet, those
+	// that run, and those that are to leave, ordered by group, then index.
+	Nodes    []Node
+	Services Services
+}
+
+// Kinds of operations.
+const (
+	Create = "create" // make all nodes and form the COE
+	Update = "update" // bring the cluster to its nodes: join new ones, remove leaving ones
+	Delete = "delete" // remove all nodes; the conductor removes the records
+)
+
+// Operation is the work to do.
+type Operation struct {
+	ID   string // uuid
+	Kind string // Create, Update or Delete
+	Undo bool   // remove what this operation half made
+}
+
+// Cluster is the user's specification of a cluster and what was seen of it.
+type Cluster struct {
+	ID        string // uuid
+	Name      string
+	ProjectID string
+	UserID    string
+	Labels    map[string]string
+
+	APIAddress string // observed; empty until known
+	State      []byte // the driver's own, see Records.SaveState
+}
+
+// Template is the cluster template.
+type Template struct {
+	ID                  string
+	Name                string
+	COE                 string
+	ServerType          string
+	ImageID             string
+	Distro              string
+	NetworkDriver       string
+	VolumeDriver        string
+	DockerStorageDriver string
+	TLSDisabled         bool
+	MasterLBEnabled     bool
+	RegistryEnabled     bool
+	InsecureRegistry    string
+	HTTPProxy           string
+	HTTPSProxy          string
+	NoProxy             string
+	DNSNameserver       string
+	Labels              map[string]string
+}
+
+// NodeGroup is a set of like nodes.
+type NodeGroup struct {
+	ID        string
+	Name      string
+	Role      string // "master" or a worker role
+	NodeCount int
+	Labels    map[string]string
+}
+
+// Node is one machine of the cluster.
+type Node struct {
+	ID      string // uuid
+	Name    string // host name
+	GroupID string
+	Role    string
+	Index   int
+	State   NodeState
+	Host    string // opaque name of the bare-metal host, empty until placed
+	Address string // IPv4, empty until placed
+	COEID   string // the COE's id of the node, empty until joined
+}
+
+// Master tells whether the node is a manager.
+func (n *Node) Master() bool { return n.Role == "master" }
+
+// NodeState is where a node is in its life.
+type NodeState string
+
+// A node is wanted, placed on a host, running there, ready (joined its COE)
+// and at last leaving.
+const (
+	NodeWanted  NodeState = "wanted"
+	NodePlaced  NodeState = "placed"
+	NodeRunning NodeState = "running"
+	NodeReady   NodeState = "ready"
+	NodeLeaving NodeState = "leaving"
+)
+
+// Node returns the node with that uuid, or nil.
+func (j *Job) Node(id string) *Node {
+	for i := range j.Nodes {
+		if j.Nodes[i].ID == id {
+			return &j.Nodes[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package model holds the rows of Keelson's database.
+//
+// What the user asked for (the specification), what was seen (the observed
+// state) and what is told (the status) are separate fields; the system never
+// writes into the user's specification. Times are UTC with millisecond
+// precision; sizes carry their unit in the name.
+package model
+
+import "time"
+
+// Labels are free key-value pairs, stored as one JSON object.
+type Labels map[string]string
+
+// ClusterTemplate says how clusters made from it look. Field meanings are
+// those of the Container Infrastructure API reference; optional text is nil
+// when unset.
+type ClusterTemplate struct {
+	ID        int64  `gorm:"primaryKey"`
+	UUID      string `gorm:"size:36;uniqueIndex"`
+	ProjectID string `gorm:"size:255;index"`
+	UserID    string `gorm:"size:255"`
+
+	Name                *string `gorm:"size:255;index"`
+	COE                 string  `gorm:"column:coe;size:32"`
+	Driver              *string `gorm:"size:255"`
+	ImageID             string  `gorm:"size:255"`
+	FlavorID            *string `gorm:"size:255"`
+	MasterFlavorID      *string `gorm:"size:255"`
+	KeypairID           *string `gorm:"size:255"`
+	ExternalNetworkID   *string `gorm:"size:255"`
+	FixedNetwork        *string `gorm:"size:255"`
+	FixedSubnet         *string `gorm:"size:255"`
+	DNSNameserver       *string `gorm:"column:dns_nameserver;size:255"`
+	NetworkDriver       *string `gorm:"size:255"`
+	VolumeDriver        *string `gorm:"size:255"`
+	DockerVolumeSize    *int
+	DockerStorageDriver *string `gorm:"size:255"`
+	ClusterDistro       *string `gorm:"size:255"`
+	APIServerPort       *int    `gorm:"column:apiserver_port"`
+	HTTPProxy           *string `gorm:"column:http_proxy;size:255"`
+	HTTPSProxy          *string `gorm:"column:https_proxy;size:255"`
+	NoProxy             *string `gorm:"size:255"`
+	Labels              Labels  `gorm:"serializer:json;type:text"`
+	InsecureRegistry    *string `gorm:"size:255"`
+	RegistryEnabled     bool
+	TLSDisabled         bool `gorm:"column:tls_disabled"`
+	Public              bool
+	Hidden              bool
+	ServerType          string  `gorm:"size:16"`
+	MasterLBEnabled     bool    `gorm:"column:master_lb_enabled"`
+	FloatingIPEnabled   bool    `gorm:"column:floating_ip_enabled"`
+	Tags                *string `gorm:"size:255"`
+
+	CreatedAt time.Time
+	UpdatedAt *time.Time `gorm:"autoUpdateTime:false"`
+}
+
+// Cluster is one tenant's cluster: its specification, its status and what
+// the driver last saw. Node counts live in its node groups.
+type Cluster struct {
+	ID        int64  `gorm:"primaryKey"`
+	UUID      string `gorm:"size:36;uniqueIndex"`
+	ProjectID string `gorm:"size:255;index"`
+	UserID    string `gorm:"size:255"`
+
+	// Specification.
+	Name              string  `gorm:"size:255;index"`
+	TemplateID        string  `gorm:"column:cluster_template_id;size:36;index"`
+	Keypair           *string `gorm:"size:255"`
+	FlavorID          *string `gorm:"size:255"`
+	MasterFlavorID    *string `gorm:"size:255"`
+	DockerVolumeSize  *int
+	FixedNetwork      *string `gorm:"size:255"`
+	FixedSubnet       *string `gorm:"size:255"`
+	FloatingIPEnabled bool    `gorm:"column:floating_ip_enabled"`
+	MasterLBEnabled   bool    `gorm:"column:master_lb_enabled"`
+	Labels            Labels  `gorm:"serializer:json;type:text"`
+	CreateTimeout     *int    // minutes; nil or 0 means the configured default
+	DiscoveryURL      *string `gorm:"column:discovery_url;size:255"`
+
+	// Status.
+	Status             Status  `gorm:"size:32;index"`
+	StatusReason       *string `gorm:"type:text"`
+	HealthStatus       *string `gorm:"size:16"`
+	HealthStatusReason Labels  `gorm:"serializer:json;type:text"`
+
+	// Observed.
+	StackID          *string `gorm:"size:255"` // the driver's id of the cluster
+	APIAddress       *string `gorm:"column:api_address;size:255"`
+	COEVersion       *string `gorm:"column:coe_version;size:255"`
+	ContainerVersion *string `gorm:"size:255"`
+	DriverState      []byte  `gorm:"type:blob"` // opaque to all but the driver; may be sealed
+
+	CreatedAt time.Time
+	UpdatedAt *time.Time `gorm:"autoUpdateTime:false"`
+}
+
+// Roles of node groups. Any other word is a worker group as well.
+const (
+	RoleMaster = "master"
+	RoleWorker = "worker"
+)
+
+// NodeGroup is a set of like nodes of one cluster.
+type NodeGroup struct {
+	ID        int64  `gorm:"primaryKey"`
+	UUID      string `gorm:"size:36;uniqueIndex"`
+	ClusterID string `gorm:"size:36;uniqueIndex:node_groups_name"` // the cluster's uuid
+	Name      string `gorm:"size:255;uniqueIndex:node_groups_name"`
+	ProjectID string `gorm:"size:255"`
+
+	Role             string  `gorm:"size:255"`
+	FlavorID         *string `gorm:"size:255"`
+	ImageID          *string `gorm:"size:255"`
+	DockerVolumeSize *int
+	Labels           Labels `gorm:"serializer:json;type:text"`
+	NodeCount        int
+	MinNodeCount     int
+	MaxNodeCount     *int
+	IsDefault        bool
+
+	Status       Status  `gorm:"size:32"`
+	StatusReason *string `gorm:"type:text"`
+	StackID      *string `gorm:"size:255"`
+	Version      *string `gorm:"size:255"`
+
+	CreatedAt time.Time
+	UpdatedAt *time.Time `gorm:"autoUpdateTime:false"`
+}
+
+// Master tells whether the group's nodes are managers of the COE.
+func (g *NodeGroup) Master() bool { return g.Role == RoleMaster }
+
+// NodeState is where one node is in its life.
+type NodeState string
+
+// A node is wanted, then gets room on a host (placed), then runs, then has
+// joined its COE (ready). A leaving node is drained, removed from the COE,
+// deleted from its host and its row removed.
+const (
+	NodeWanted  NodeState = "wanted"
+	NodePlaced  NodeState = "placed"
+	NodeRunning NodeState = "running"
+	NodeReady   NodeState = "ready"
+	NodeLeaving NodeState = "leaving"
+)
+
+// Node is one LXC container that joins a cluster's COE. While HostID is set
+// the node holds room on that host; the claim is made and given back in the
+// same transaction that writes HostID.
+type Node struct {
+	ID          int64     `gorm:"primaryKey"`
+	UUID        string    `gorm:"size:36;uniqueIndex"`
+	ClusterID   string    `gorm:"size:36;uniqueIndex:nodes_name"` // the cluster's uuid
+	NodeGroupID string    `gorm:"size:36;index"`                  // the node group's uuid
+	Name        string    `gorm:"size:63;uniqueIndex:nodes_name"` // host name, as the COE shows it
+	Index       int       `gorm:"column:ordinal"`                 // counts up from 0 in its group, never reused while taken
+	Role        string    `gorm:"size:255"`
+	State       NodeState `gorm:"size:16"`
+
+	VCPUs     int    `gorm:"column:vcpus"`
+	MemoryMiB int    `gorm:"column:memory_mib"`
+	DiskGiB   int    `gorm:"column:disk_gib"`
+	Image     string `gorm:"size:255"` // node image on the host
+
+	HostID  *string `gorm:"size:36;index;uniqueIndex:nodes_host_slot"` // the host's uuid
+	Slot    *int    `gorm:"uniqueIndex:nodes_host_slot"`               // which id range of the host is this node's
+	Network *string `gorm:"size:64;uniqueIndex:nodes_address"`         // name of the configured network
+	Address *string `gorm:"size:45;uniqueIndex:nodes_address"`         // IPv4, without prefix length
+	MAC     *string `gorm:"column:mac;size:17"`
+
+	COEID *string `gorm:"column:coe_id;size:255"` // the COE's own id of the node
+
+	CreatedAt time.Time
+	UpdatedAt *time.Time `gorm:"autoUpdateTime:false"`
+}
+
+// Master tells whether the node is a manager of its COE.
+func (n *Node) Master() bool { return n.Role == RoleMaster }
+
+// HostState is where a bare-metal host is in its life.
+type HostState string
+
+// States of a host.
+const (
+	HostEnrolled  HostState = "enrolled"  // wanted; nothing asked of Ironic yet
+	HostDeploying HostState = "deploying" // Ironic is at work
+	HostPreparing HostState = "preparing" // deployed; libvirt does not answer yet
+	HostReady     HostState = "ready"     // takes nodes
+	HostDraining  HostState = "draining"  // takes no new nodes
+	HostReleasing HostState = "releasing" // being given back to Ironic
+	HostError     HostState = "error"     // see Reason
+)
+
+// Host is one bare-metal machine that carries nodes of many tenants. Total is
+// what placement may give away (allocation ratios already applied), Used is
+// what nodes hold now.
+type Host struct {
+	ID           int64     `gorm:"primaryKey"`
+	UUID         string    `gorm:"size:36;uniqueIndex"`
+	Name         string    `gorm:"size:255;uniqueIndex"`
+	State        HostState `gorm:"size:16;index"`
+	Reason       *string   `gorm:"type:text"` // why it is in error, for the operator
+	IronicNodeID *string   `gorm:"size:36;uniqueIndex"`
+	AllocationID *string   `gorm:"size:36"`
+	Address      *string   `gorm:"size:45"`
+	LibvirtURI   *string   `gorm:"column:libvirt_uri;size:512"`
+	Bridge       string    `gorm:"size:15"`
+
+	TotalVCPUs     int `gorm:"column:total_vcpus"`
+	TotalMemoryMiB int `gorm:"column:total_memory_mib"`
+	TotalDiskGiB   int `gorm:"column:total_disk_gib"`
+	UsedVCPUs      int `gorm:"column:used_vcpus"`
+	UsedMemoryMiB  int `gorm:"column:used_memory_mib"`
+	UsedDiskGiB    int `gorm:"column:used_disk_gib"`
+
+	EmptySince *time.Time // when the last node left; nil while in use
+	Failures   int        // node starts in a row that failed here
+	CreatedAt  time.Time
+	UpdatedAt  *time.Time `gorm:"autoUpdateTime:false"`
+}
+
+// OperationKind says what an operation does to its cluster.
+type OperationKind string
+
+// Kinds of operations.
+const (
+	OpCreate OperationKind = "create"
+	OpUpdate OperationKind = "update" // bring node groups to their counts
+	OpDelete OperationKind = "delete"
+)
+
+// OperationState is where an operation is.
+type OperationState string
+
+// Pending and running operations may be claimed; the others are terminal.
+const (
+	OpPending   OperationState = "pending"
+	OpRunning   OperationState = "running"
+	OpDone      OperationState = "done"
+	OpFailed    OperationState = "failed"
+	OpCancelled OperationState = "cancelled"
+)
+
+// Operation is one piece of work on one cluster. Its row is written in the
+// transaction that accepts the request, and is the outbox of the message to
+// the conductors: PublishedAt stays nil until the broker has confirmed.
+//
+// A conductor owns the operation until LeaseUntil (database clock). Each claim
+// raises Generation by one; every write of a conductor names the generation it
+// claimed, so one that lost its lease can write no more.
+type Operation struct {
+	ID        int64  `gorm:"primaryKey"`
+	UUID      string `gorm:"size:36;uniqueIndex"`
+	ClusterID string `gorm:"size:36;index"` // the cluster's uuid; the row outlives the cluster
+	ProjectID string `gorm:"size:255;index"`
+	UserID    string `gorm:"size:255"`
+	RequestID string `gorm:"size:64"` // of the REST call, req-<uuid>
+
+	Kind  OperationKind  `gorm:"size:16"`
+	State OperationState `gorm:"size:16;index"`
+	Spec  OperationSpec  `gorm:"serializer:json;type:text"`
+
+	CancelRequested bool    // a later operation supersedes this one
+	Undo            bool    // failed or cancelled; now removing what was half made
+	Reason          *string `gorm:"type:text"` // why it failed, for the user
+
+	Owner       string `gorm:"size:255;index"` // conductor host name and process, empty if none
+	Generation  int64
+	LeaseUntil  *time.Time
+	NotBefore   *time.Time // do not claim earlier (waiting to be stepped again)
+	Deadline    *time.Time // fail when not ended by then
+	PublishedAt *time.Time `gorm:"index"`
+
+	CreatedAt  time.Time
+	StartedAt  *time.Time
+	FinishedAt *time.Time
+}
+
+// Terminal tells whether the operation has ended.
+func (s OperationState) Terminal() bool {
+	return s == OpDone || s == OpFailed || s == OpCancelled
+}
+
+// OperationSpec is what the request asked of this operation.
+type OperationSpec struct {
+	// NodeGroups are the groups to work on; empty means all.
+	NodeGroups []string `json:"node_groups,omitempty"`
+	// NodeCounts are the groups' counts before the request, by group uuid, put
+	// back when the operation fails.
+	NodeCounts map[string]int `json:"node_counts,omitempty"`
+	// NodesToRemove are node uuids, names, COE ids or addresses to prefer when shrinking.
+	NodesToRemove []string `json:"nodes_to_remove,omitempty"`
+}
+
+// StepState is where a step is.
+type StepState string
+
+// States of a step. A step that failed for a temporary reason stays running
+// and its Attempts rise.
+const (
+	StepRunning StepState = "running"
+	StepDone    StepState = "done"
+	StepFailed  StepState = "failed"
+)
+
+// Step is one line of an operation's journal: one step of the driver's plan,
+// for one node or for the cluster as a whole.
+type Step struct {
+	ID          int64     `gorm:"primaryKey"`
+	OperationID string    `gorm:"size:36;uniqueIndex:steps_key"` // the operation's uuid
+	Name        string    `gorm:"size:64;uniqueIndex:steps_key"`
+	NodeID      string    `gorm:"size:36;uniqueIndex:steps_key"` // empty for cluster-wide steps
+	NodeName    string    `gorm:"size:63"`
+	Undo        bool      `gorm:"uniqueIndex:steps_key"`
+	State       StepState `gorm:"size:16"`
+	Attempts    int
+	Message     string `gorm:"type:text"` // last outcome, for people
+	StartedAt   time.Time
+	FinishedAt  *time.Time
+}
+
+// Kinds of certificates.
+const (
+	CertCA         = "ca"          // the cluster's authority
+	CertEtcdCA     = "etcd_ca"     // kept for the API's ca_cert_type
+	CertFrontProxy = "front_proxy" // likewise
+	CertService    = "service"     // Keelson's own client certificate
+	CertNode       = "node"        // a node's server certificate
+)
+
+// Certificate is one X.509 certificate of a cluster; its private key is sealed
+// (AES-256-GCM) before it gets here.
+type Certificate struct {
+	ID        int64  `gorm:"primaryKey"`
+	ClusterID string `gorm:"size:36;uniqueIndex:certificates_key"`
+	Kind      string `gorm:"size:16;uniqueIndex:certificates_key"`
+	NodeID    string `gorm:"size:36;uniqueIndex:certificates_key"` // empty unless Kind is node
+	PEM       string `gorm:"column:pem;type:text"`
+	SealedKey []byte `gorm:"type:blob"`
+	NotAfter  time.Time
+	CreatedAt time.Time
+}
+
+// Quota is a project's limit of one resource.
+type Quota struct {
+	ID        int64  `gorm:"primaryKey"`
+	ProjectID string `gorm:"size:255;uniqueIndex:quotas_key"`
+	Resource  string `gorm:"size:255;uniqueIndex:quotas_key"`
+	HardLimit int
+	CreatedAt time.Time
+	UpdatedAt *time.Time `gorm:"autoUpdateTime:false"`
+}
+
+// ServiceRecord is one conductor's sign of life.
+type ServiceRecord struct {
+	ID             int64  `gorm:"primaryKey"`
+	Host           string `gorm:"size:255;uniqueIndex:services_key"`
+	Binary         string `gorm:"size:255;uniqueIndex:services_key"`
+	ReportCount    int
+	Disabled       bool
+	DisabledReason *string `gorm:"size:255"`
+	ForcedDown     bool
+	LastSeenUp     *time.Time
+	CreatedAt      time.Time
+	UpdatedAt      *time.Time `gorm:"autoUpdateTime:false"`
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package model
+
+import "strings"
+
+// Status is a cluster's or node group's status as users see it. The values
+// are those of the Container Infrastructure API.
+type Status string
+
+// Statuses that Keelson itself sets.
+const (
+	CreateInProgress Status = "CREATE_IN_PROGRESS"
+	CreateFailed     Status = "CREATE_FAILED"
+	CreateComplete   Status = "CREATE_COMPLETE"
+	UpdateInProgress Status = "UPDATE_IN_PROGRESS"
+	UpdateFailed     Status = "UPDATE_FAILED"
+	UpdateComplete   Status = "UPDATE_COMPLETE"
+	DeleteInProgress Status = "DELETE_IN_PROGRESS"
+	DeleteFailed     Status = "DELETE_FAILED"
+	DeleteComplete   Status = "DELETE_COMPLETE"
+)
+
+// InProgress tells whether an operation is changing the thing.
+func (s Status) InProgress() bool { return strings.HasSuffix(string(s), "_IN_PROGRESS") }
+
+// Failed tells whether the last operation failed.
+func (s Status) Failed() bool { return strings.HasSuffix(string(s), "_FAILED") }
+
+// Ready tells whether the thing may be changed: any …_COMPLETE but
+// DELETE_COMPLETE.
+func (s Status) Ready() bool {
+	return strings.HasSuffix(string(s), "_COMPLETE") && s != DeleteComplete
+}
+
+// During, After and Broken are the statuses while an operation of kind k
+// runs, when it has ended well and when it has failed.
+func (k OperationKind) During() Status { return k.status("_IN_PROGRESS") }
+
+// After is the status when the operation has ended well.
+func (k OperationKind) After() Status { return k.status("_COMPLETE") }
+
+// Broken is the status when the operation has failed.
+func (k OperationKind) Broken() Status { return k.status("_FAILED") }
+
+func (k OperationKind) status(suffix string) Status {
+	switch k {
+	case OpCreate:
+		return Status("CREATE" + suffix)
+	case OpDelete:
+		return Status("DELETE" + suffix)
+	default:
+		return Status("UPDATE" + suffix)
+	}
+}

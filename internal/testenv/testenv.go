@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package testenv tells tests where the real parts are that `make test`
+// started: MariaDB, RabbitMQ, Keystone, Ironic and libvirt.
+package testenv
+
+import (
+	"os"
+	"testing"
+)
+
+// Names of the environment variables that point at the real parts.
+const (
+	MariaDB          = "KEELSON_TEST_MARIADB"           // Go MySQL DSN without a database name: "root@unix(/sock)/"
+	RabbitMQ         = "KEELSON_TEST_RABBITMQ"          // "rabbit://user:pass@127.0.0.1:5673/"
+	Keystone         = "KEELSON_TEST_KEYSTONE"          // "http://127.0.0.1:5000/v3"
+	KeystonePassword = "KEELSON_TEST_KEYSTONE_PASSWORD" // of user admin, project admin, domain Default
+	Ironic           = "KEELSON_TEST_IRONIC"            // "http://127.0.0.1:6385", no authentication
+	Libvirt          = "KEELSON_TEST_LIBVIRT"           // "lxc:///system?socket=…"
+	NodeImage        = "KEELSON_TEST_NODE_IMAGE"        // name of the node image on the host behind Libvirt
+	State            = "KEELSON_TEST_STATE"             // state directory of the lab
+)
+
+// Require returns the variable's value. Without it the test fails in CI and is
+// skipped elsewhere: a part that is missing in CI is a defect of CI.
+func Require(tb testing.TB, name string) string {
+	tb.Helper()
+	v := os.Getenv(name)
+	if v == "" {
+		if os.Getenv("CI") == "true" {
+			tb.Fatalf("%s is not set: start the lab (make lab-up)", name)
+		}
+		tb.Skipf("%s is not set: run through `make test`, or `make lab-up` and source the file it prints", name)
+	}
+	return v
+}
