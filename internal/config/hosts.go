@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"errors"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// Ironic is the group [ironic]: where bare-metal hosts come from.
+type Ironic struct {
+	AuthType          string // "none" or "password"
+	EndpointOverride  string
+	AuthURL           string
+	Username          string
+	Password          Secret
+	ProjectName       string
+	UserDomainName    string
+	ProjectDomainName string
+	RegionName        string
+	CAFile            string
+	ResourceClass     string
+	Traits            []string
+	Image             string
+	ImageChecksum     string
+	RootGiB           int // 0: the whole disk
+	DeployTimeout     time.Duration
+	PollInterval      time.Duration
+	Builtin           bool
+	BuiltinPort       int
+	BuiltinNodes      []BareMetalNode
+}
+
+func (i *Ironic) declare() *group {
+	g := &group{name: "ironic", help: "Bare Metal service, which deploys hosts."}
+	g.choice(&i.AuthType, "auth_type", "none", []string{"none", "password"},
+		"How Keelson logs in: not at all (a standalone Ironic), or with a user of Keystone.")
+	g.string(&i.EndpointOverride, "endpoint_override", "",
+		"Address of the Bare Metal API, like http://ironic:6385. When unset it is looked up in the service catalogue, which takes auth_type password.").
+		must(httpURL)
+	g.string(&i.AuthURL, "auth_url", "", "Address of Keystone, like http://controller:5000/v3.").must(httpURL)
+	g.string(&i.Username, "username", "", "User to log in as.")
+	g.secret(&i.Password, "password", "", "That user's password.")
+	g.string(&i.ProjectName, "project_name", "service", "Project to log in to.")
+	g.string(&i.UserDomainName, "user_domain_name", "Default", "Domain of the user.")
+	g.string(&i.ProjectDomainName, "project_domain_name", "Default", "Domain of the project.")
+	g.string(&i.RegionName, "region_name", "", "Region of the service catalogue to look in. When unset, any.")
+	g.string(&i.CAFile, "cafile", "", "File of the authority that signed the certificates of Keystone and Ironic, PEM. When unset, those of the system.").must(absolutePath)
+	g.string(&i.ResourceClass, "resource_class", "baremetal", "Resource class of the bare-metal nodes to use.")
+	g.list(&i.Traits, "traits", "", trait, "Traits that a bare-metal node must have.")
+	g.string(&i.Image, "image", "", "Image to deploy: an address that Ironic can read, or the uuid of an image in Glance.")
+	g.string(&i.ImageChecksum, "image_checksum", "", "Checksum of that image, or the address of a file of checksums. Not needed for an image in Glance.")
+	g.int(&i.RootGiB, "root_gib", 0, between(0, 1<<20), "Size of the root partition in GiB. 0 takes the whole disk.")
+	g.duration(&i.DeployTimeout, "deploy_timeout", 1800, seconds, between(1, 86_400), "Seconds that the deployment of a host may take.")
+	g.duration(&i.PollInterval, "poll_interval", 2, seconds, between(0.01, 600), "Seconds between two questions for the state of a host that is being deployed or released.")
+	g.bool(&i.Builtin, "builtin", false, "Run a small Bare Metal API inside all-in-one, which hands out the machines of builtin_node. For trying Keelson without a cloud.")
+	g.port(&i.BuiltinPort, "builtin_port", 6385, "Port of the built-in Bare Metal API, on 127.0.0.1. 0 takes a free one.")
+	multi(g, &i.BuiltinNodes, "builtin_node", nil, parseBareMetalNode,
+		"A machine that the built-in Bare Metal API hands out, as name:cpus:memory in MiB:disk in GiB:libvirt URI. Give the option once for each machine.")
+	g.validate = func(fault func(option, rule string)) {
+		if i.ResourceClass == "" {
+			fault("resource_class", "must be set")
+		}
+		if i.Builtin && i.EndpointOverride != "" {
+			fault("endpoint_override", "cannot be set when builtin is true")
+		}
+		if i.Builtin || i.AuthType != "password" {
+			return
+		}
+		if i.AuthURL == "" {
+			fault("auth_url", "must be set when auth_type is password")
+		}
+		if i.Username == "" {
+			fault("username", "must be set when auth_type is password")
+		}
+		if i.Password == "" {
+			fault("password", "must be set when auth_type is password")
+		}
+		if i.ProjectName == "" {
+			fault("project_name", "must be set when auth_type is password")
+		}
+	}
+	return g
+}
+
+// Hosts is the group [hosts]: how hosts are used once they are deployed.
+type Hosts struct {
+	LibvirtURI          string // holds {address}
+	CPUAllocationRatio  float64
+	RAMAllocationRatio  float64
+	DiskAllocationRatio float64
+	ReservedMemoryMiB   int
+	ReleaseAfter        time.Duration
+	MaxHosts            int // 0: no limit
+	DeployParallel      int
+}
+
+func (h *Hosts) declare() *group {
+	g := &group{name: "hosts", help: "How bare-metal hosts are used once they are deployed."}
+	g.string(&h.LibvirtURI, "libvirt_uri", "lxc+tls://{address}/system",
+		"How the conductor reaches libvirt on a host; {address} stands for the host's address.").
+		must(libvirtURI)
+	g.float(&h.CPUAllocationRatio, "cpu_allocation_ratio", 4, between(0.1, 64),
+		"Virtual CPUs given to nodes for each of a host's CPUs.")
+	g.float(&h.RAMAllocationRatio, "ram_allocation_ratio", 1, between(0.1, 16),
+		"Memory given to nodes for each MiB of a host's memory that is not reserved.")
+	g.float(&h.DiskAllocationRatio, "disk_allocation_ratio", 1, between(0.1, 64),
+		"Disk given to nodes for each GiB of a host's disk. Nodes' disks are sparse, so above 1 hosts may run full.")
+	g.int(&h.ReservedMemoryMiB, "reserved_memory_mib", 1024, between(0, 1<<20),
+		"Memory of each host in MiB that is kept for the host itself.")
+	g.duration(&h.ReleaseAfter, "release_after", 900, seconds, between(0, 31_536_000),
+		"Seconds after which a host without nodes is given back to Ironic.")
+	g.int(&h.MaxHosts, "max_hosts", 0, between(0, 100_000), "Most hosts to take from Ironic. 0 sets no limit.")
+	g.int(&h.DeployParallel, "deploy_parallel", 4, between(1, 1000), "Hosts that are deployed at the same time.")
+	g.validate = func(fault func(option, rule string)) {
+		if h.LibvirtURI == "" {
+			fault("libvirt_uri", "must be set")
+		}
+	}
+	return g
+}
+
+var (
+	hostNamePattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9])?$`)
+	namePattern     = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
+	traitPattern    = regexp.MustCompile(`^[A-Z0-9_]{1,255}$`)
+)
+
+func hostName(v string) error {
+	if !hostNamePattern.MatchString(v) {
+		return errors.New("must be a host name")
+	}
+	return nil
+}
+
+// name: what networks, flavors and drivers may be called.
+func name(v string) error {
+	if !namePattern.MatchString(v) {
+		return errors.New("is not a name: up to 63 letters, digits and . _ - between them")
+	}
+	return nil
+}
+
+func trait(v string) error {
+	if !traitPattern.MatchString(v) {
+		return errors.New("is not a trait: capital letters, digits and _")
+	}
+	return nil
+}
+
+func libvirtURI(v string) error {
+	driver, _, ok := strings.Cut(v, "://")
+	if !ok {
+		driver, _, ok = strings.Cut(v, ":/")
+	}
+	driver, _, _ = strings.Cut(driver, "+")
+	if !ok || driver != "lxc" {
+		return errors.New("must be a libvirt address of its LXC driver, like lxc+tls://{address}/system")
+	}
+	return nil
+}
+
+// BareMetalNode is one machine of the built-in Bare Metal API.
+type BareMetalNode struct {
+	Flavor     // its name and size
+	LibvirtURI string
+}
+
+// String returns the machine as it is configured.
+func (n BareMetalNode) String() string { return n.Flavor.String() + ":" + n.LibvirtURI }
+
+func parseBareMetalNode(v string) (BareMetalNode, error) {
+	parts := strings.SplitN(v, ":", 5)
+	if len(parts) != 5 || parts[4] == "" {
+		return BareMetalNode{}, errors.New("must be name:cpus:memory in MiB:disk in GiB:libvirt URI")
+	}
+	size, err := parseSize(parts[:4])
+	return BareMetalNode{Flavor: size, LibvirtURI: parts[4]}, err
+}
