@@ -91,7 +91,7 @@ type Cluster struct {
 	APIAddress       *string `gorm:"column:api_address;size:255"`
 	COEVersion       *string `gorm:"column:coe_version;size:255"`
 	ContainerVersion *string `gorm:"size:255"`
-	DriverState      []byte  `gorm:"type:blob"` // opaque to all but the driver; may be sealed
+	DriverState      []byte  `gorm:"type:mediumblob"` // opaque to all but the driver; may be sealed
 
 	CreatedAt time.Time
 	UpdatedAt *time.Time `gorm:"autoUpdateTime:false"`
@@ -269,6 +269,7 @@ type Operation struct {
 
 	Owner       string `gorm:"size:255;index"` // conductor host name and process, empty if none
 	Generation  int64
+	Writes      int64 // fenced writes so far: each changes the row, so that on Galera it conflicts with a claim elsewhere
 	LeaseUntil  *time.Time
 	NotBefore   *time.Time // do not claim earlier (waiting to be stepped again)
 	Deadline    *time.Time // fail when not ended by then
@@ -353,6 +354,9 @@ type Quota struct {
 	CreatedAt time.Time
 	UpdatedAt *time.Time `gorm:"autoUpdateTime:false"`
 }
+
+// TableName keeps gorm from taking "quota" for a plural.
+func (Quota) TableName() string { return "quotas" }
 
 // ServiceRecord is one conductor's sign of life.
 type ServiceRecord struct {

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/keelson/keelson/internal/model"
+)
+
+// due is the condition under which an operation may be claimed, but for its
+// turn among the operations of its cluster.
+func (s *Store) due() string {
+	return "operations.state IN ('pending', 'running')" +
+		" AND (operations.lease_until IS NULL OR operations.lease_until < " + s.clock.now + ")" +
+		" AND (operations.not_before IS NULL OR operations.not_before <= " + s.clock.now + ")"
+}
+
+// Claimable returns the uuids of operations that may be claimed now, oldest
+// first, at most limit: pending, or running with the lease run out; due; and no
+// earlier operation of the same cluster is unfinished.
+func (s *Store) Claimable(ctx context.Context, limit int) ([]string, error) {
+	var uuids []string
+	err := s.read(ctx).Model(&model.Operation{}).Where(s.due()).
+		Where("NOT EXISTS (SELECT 1 FROM operations earlier WHERE earlier.cluster_id = operations.cluster_id"+
+			" AND earlier.id < operations.id AND earlier.state IN ('pending', 'running'))").
+		Order("id").Limit(limit).Pluck("uuid", &uuids).Error
+	return uuids, failed("read claimable operations", err)
+}
+
+// Claim makes owner the only one to work on the operation until the lease has
+// run out by the database's clock, and returns the operation as claimed; its
+// Generation belongs into the Fence of every later write. ErrNotClaimable when
+// it is not claimable (see Claimable) or another was quicker; ErrNotFound.
+func (s *Store) Claim(ctx context.Context, uuid, owner string, lease time.Duration) (*model.Operation, error) {
+	const doing = "claim the operation"
+	if owner == "" {
+		return nil, failed(doing, errors.New("no owner is named"))
+	}
+	var op model.Operation
+	err := s.write(ctx, doing, func(tx *gorm.DB) error {
+		op = model.Operation{}
+		if err := tx.Where("uuid = ?", uuid).Take(&op).Error; err != nil {
+			return err
+		}
+		// Operations of a cluster are numbered in the order they were asked
+		// for and never begin again once ended, so this stays true.
+		var earlier int64
+		err := tx.Model(&model.Operation{}).
+			Where("cluster_id = ? AND id < ? AND state IN ?", op.ClusterID, op.ID, claimableStates).
+			Count(&earlier).Error
+		if err != nil {
+			return err
+		}
+		if earlier > 0 {
+			return ErrNotClaimable
+		}
+		r := tx.Model(&model.Operation{}).Where("uuid = ?", uuid).Where(s.due()).Updates(map[string]any{
+			"owner":       owner,
+			"generation":  gorm.Expr("generation + 1"),
+			"state":       model.OpRunning,
+			"lease_until": s.clock.after(lease),
+			"not_before":  nil,
+			"started_at":  gorm.Expr("COALESCE(started_at, " + s.clock.now + ")"),
+		})
+		if r.Error != nil {
+			return r.Error
+		}
+		if r.RowsAffected == 0 {
+			return ErrNotClaimable
+		}
+		op = model.Operation{}
+		return tx.Where("uuid = ?", uuid).Take(&op).Error
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &op, nil
+}
+
+// Fence names a claim. A write that carries it happens only while that claim
+// is the operation's latest and the operation has not ended; otherwise it
+// changes nothing and returns ErrSuperseded.
+type Fence struct {
+	Operation  string // uuid
+	Owner      string
+	Generation int64
+}
+
+// fenced runs fn in a transaction that begins with a change of the operation's
+// row under the fence: from there on nobody else can claim it. fn gets the
+// operation as it is after the change and must touch only its cluster.
+func (s *Store) fenced(ctx context.Context, doing string, f Fence, change map[string]any, fn func(tx *gorm.DB, op *model.Operation) error) error {
+	return s.write(ctx, doing, func(tx *gorm.DB) error {
+		set := map[string]any{"writes": gorm.Expr("writes + 1")}
+		for column, value := range change {
+			set[column] = value
+		}
+		r := tx.Model(&model.Operation{}).
+			Where("uuid = ? AND owner = ? AND generation = ? AND state = ?", f.Operation, f.Owner, f.Generation, model.OpRunning).
+			Updates(set)
+		if r.Error != nil {
+			return r.Error
+		}
+		if r.RowsAffected == 0 {
+			return ErrSuperseded
+		}
+		if fn == nil {
+			return nil
+		}
+		var op model.Operation
+		if err := tx.Where("uuid = ?", f.Operation).Take(&op).Error; err != nil {
+			return err
+		}
+		return fn(tx, &op)
+	})
+}
+
+// Renew extends the lease to the given time from now, and tells whether a
+// later operation asks this one to stop. ErrSuperseded.
+func (s *Store) Renew(ctx context.Context, f Fence, lease time.Duration) (cancelRequested bool, err error) {
+	err = s.fenced(ctx, "renew the lease", f, map[string]any{"lease_until": s.clock.after(lease)},
+		func(_ *gorm.DB, op *model.Operation) error {
+			cancelRequested = op.CancelRequested
+			return nil
+		})
+	return cancelRequested, err
+}
+
+// Release gives the operation back unfinished, to be claimed by anyone, not
+// before the given time (zero: at once; then its message is also sent again).
+// ErrSuperseded.
+func (s *Store) Release(ctx context.Context, f Fence, notBefore time.Time) error {
+	change := map[string]any{
+		"owner":       "",
+		"lease_until": nil,
+		"state":       model.OpPending,
+	}
+	// The wait is counted by the database's clock, as claims are.
+	if wait := notBefore.Sub(s.now()); !notBefore.IsZero() && wait > 0 {
+		change["not_before"] = s.clock.after(wait)
+	} else {
+		change["published_at"] = nil
+	}
+	return s.fenced(ctx, "give the operation back", f, change, nil)
+}
+
+// SetUndo notes that from now on the operation removes what it half made, and
+// why. ErrSuperseded.
+func (s *Store) SetUndo(ctx context.Context, f Fence, reason string) error {
+	return s.fenced(ctx, "turn the operation to undo", f, map[string]any{"undo": true, "reason": clip(reason)}, nil)
+}

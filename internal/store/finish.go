@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"gorm.io/gorm"
+
+	"github.com/keelson/keelson/internal/model"
+)
+
+// ObserveCluster notes what is seen of the cluster; empty fields leave the
+// record as it is. ErrSuperseded.
+func (s *Store) ObserveCluster(ctx context.Context, f Fence, stackID, apiAddress, coeVersion, containerVersion string) error {
+	change := make(map[string]any)
+	for column, value := range map[string]string{
+		"stack_id":          stackID,
+		"api_address":       apiAddress,
+		"coe_version":       coeVersion,
+		"container_version": containerVersion,
+	} {
+		if value != "" {
+			change[column] = value
+		}
+	}
+	return s.changeCluster(ctx, "note what is seen of the cluster", f, change)
+}
+
+// SaveDriverState keeps the driver's sealed state of the cluster.
+// ErrSuperseded.
+func (s *Store) SaveDriverState(ctx context.Context, f Fence, sealed []byte) error {
+	return s.changeCluster(ctx, "save the driver's state", f, map[string]any{"driver_state": sealed})
+}
+
+func (s *Store) changeCluster(ctx context.Context, doing string, f Fence, change map[string]any) error {
+	return s.fenced(ctx, doing, f, nil, func(tx *gorm.DB, op *model.Operation) error {
+		if len(change) == 0 {
+			return nil
+		}
+		set := map[string]any{"updated_at": s.now()}
+		for column, value := range change {
+			set[column] = value
+		}
+		return matched(tx.Model(&model.Cluster{}).Where("uuid = ?", op.ClusterID).Updates(set))
+	})
+}
+
+// Finish ends the operation and writes status and reason of the cluster and of
+// the groups the operation was about. restoreCounts puts back node counts, by
+// group uuid. A delete that is done removes the cluster, its groups, nodes and
+// certificates instead; operations and steps stay.
+//
+// What a later operation is already about belongs to that one: when the user
+// has asked for more in the meantime, cluster status, and status and count of
+// the groups concerned, are left alone; counts to put back are handed on to
+// the later operation in case it fails too. ErrSuperseded.
+func (s *Store) Finish(ctx context.Context, f Fence, state model.OperationState, status model.Status, reason *string, restoreCounts map[string]int) error {
+	const doing = "finish the operation"
+	if !state.Terminal() {
+		return failed(doing, errors.New("the state is not a final one"))
+	}
+	if reason != nil {
+		text := clip(*reason)
+		reason = &text
+	}
+	change := s.ended(state)
+	if reason != nil {
+		change["reason"] = reason
+	}
+	return s.fenced(ctx, doing, f, change, func(tx *gorm.DB, op *model.Operation) error {
+		if _, err := lockCluster(tx, op.ClusterID); errors.Is(err, gorm.ErrRecordNotFound) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		later := tx.Model(&model.Operation{}).
+			Where("cluster_id = ? AND id > ? AND state IN ?", op.ClusterID, op.ID, claimableStates).
+			Session(&gorm.Session{})
+		if op.Kind == model.OpDelete && state == model.OpDone {
+			if err := s.removeCluster(tx, op.ClusterID); err != nil {
+				return err
+			}
+			return later.Updates(s.ended(model.OpCancelled)).Error
+		}
+		var next []model.Operation
+		if err := later.Order("id").Find(&next).Error; err != nil {
+			return err
+		}
+		return s.settle(tx, op, next, s.status(status, reason), restoreCounts)
+	})
+}
+
+// ended is the change that ends an operation.
+func (s *Store) ended(state model.OperationState) map[string]any {
+	return map[string]any{"state": state, "owner": "", "lease_until": nil, "not_before": nil, "finished_at": s.now()}
+}
+
+// settle writes the outcome of an operation to its cluster, as far as the
+// unfinished operations that came later leave it to do so.
+func (s *Store) settle(tx *gorm.DB, op *model.Operation, later []model.Operation, status map[string]any, restoreCounts map[string]int) error {
+	if len(later) == 0 {
+		if err := tx.Model(&model.Cluster{}).Where("uuid = ?", op.ClusterID).Updates(status).Error; err != nil {
+			return err
+		}
+	}
+	var groups []string
+	if err := tx.Model(&model.NodeGroup{}).Where("cluster_id = ?", op.ClusterID).Pluck("uuid", &groups).Error; err != nil {
+		return err
+	}
+	for _, group := range groups {
+		owner := slices.IndexFunc(later, func(l model.Operation) bool { return concerns(&l, group) })
+		count, restore := restoreCounts[group]
+		change := make(map[string]any)
+		switch {
+		case owner < 0 && concerns(op, group):
+			for column, value := range status {
+				change[column] = value
+			}
+			if restore {
+				change["node_count"] = count
+			}
+		case owner < 0 && restore:
+			change["node_count"] = count
+		case owner >= 0 && restore && later[owner].Spec.NodeCounts != nil:
+			spec := later[owner].Spec
+			spec.NodeCounts[group] = count
+			err := tx.Model(&model.Operation{}).Where("uuid = ?", later[owner].UUID).
+				Select("spec").Updates(model.Operation{Spec: spec}).Error
+			if err != nil {
+				return err
+			}
+		}
+		if len(change) == 0 {
+			continue
+		}
+		if err := tx.Model(&model.NodeGroup{}).Where("uuid = ?", group).Updates(change).Error; err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// concerns tells whether the operation is about that node group.
+func concerns(op *model.Operation, group string) bool {
+	return len(op.Spec.NodeGroups) == 0 || slices.Contains(op.Spec.NodeGroups, group)
+}
+
+// removeCluster removes all rows of the cluster. Nodes that are still there
+// give back what they hold.
+func (s *Store) removeCluster(tx *gorm.DB, clusterUUID string) error {
+	var nodes []model.Node
+	if err := tx.Where("cluster_id = ?", clusterUUID).Find(&nodes).Error; err != nil {
+		return err
+	}
+	for i := range nodes {
+		if err := s.removeNode(tx, &nodes[i]); err != nil {
+			return err
+		}
+	}
+	for _, row := range []any{&model.Certificate{}, &model.NodeGroup{}} {
+		if err := tx.Where("cluster_id = ?", clusterUUID).Delete(row).Error; err != nil {
+			return err
+		}
+	}
+	return tx.Where("uuid = ?", clusterUUID).Delete(&model.Cluster{}).Error
+}
+
+// FinishCancelled ends the operation as cancelled. The cluster is left alone:
+// it belongs to the operation that asked for this. ErrSuperseded.
+func (s *Store) FinishCancelled(ctx context.Context, f Fence) error {
+	return s.fenced(ctx, "end the cancelled operation", f, s.ended(model.OpCancelled), nil)
+}

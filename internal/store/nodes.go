@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net/netip"
+	"slices"
+
+	"github.com/google/uuid"
+	"gorm.io/gorm"
+
+	"github.com/keelson/keelson/internal/fault"
+	"github.com/keelson/keelson/internal/model"
+)
+
+// AddNodes writes new nodes of the operation's cluster; those that are there
+// already (same uuid) are left as they are. Empty UUID and State (wanted),
+// CreatedAt and ClusterID are filled in in the rows, not in the caller's
+// slice. ErrExists when a name is taken by another node; ErrSuperseded.
+func (s *Store) AddNodes(ctx context.Context, f Fence, nodes []model.Node) error {
+	return s.fenced(ctx, "add nodes", f, nil, func(tx *gorm.DB, op *model.Operation) error {
+		var have []string
+		if err := ofCluster(tx, op).Pluck("uuid", &have).Error; err != nil {
+			return err
+		}
+		var rows []model.Node
+		for _, n := range nodes {
+			if n.ClusterID != "" && n.ClusterID != op.ClusterID {
+				return fmt.Errorf("node %s is of another cluster", n.Name)
+			}
+			if n.UUID != "" && slices.Contains(have, n.UUID) {
+				continue
+			}
+			n.ID, n.ClusterID = 0, op.ClusterID
+			if n.UUID == "" {
+				n.UUID = uuid.NewString()
+			}
+			if n.State == "" {
+				n.State = model.NodeWanted
+			}
+			s.stamp(&n.CreatedAt)
+			rows = append(rows, n)
+		}
+		if len(rows) == 0 {
+			return nil
+		}
+		return tx.Create(&rows).Error
+	})
+}
+
+// ofCluster begins a query of the nodes of the operation's cluster.
+func ofCluster(tx *gorm.DB, op *model.Operation) *gorm.DB {
+	return tx.Model(&model.Node{}).Where("cluster_id = ?", op.ClusterID)
+}
+
+// lockNode returns a node of the operation's cluster.
+func lockNode(tx *gorm.DB, op *model.Operation, nodeUUID string) (*model.Node, error) {
+	var n model.Node
+	err := ofCluster(tx, op).Clauses(forUpdate).Where("uuid = ?", nodeUUID).Take(&n).Error
+	return &n, err
+}
+
+// MarkLeaving makes these nodes leave the cluster; the operation removes them.
+// Those that are gone are left out. ErrSuperseded.
+func (s *Store) MarkLeaving(ctx context.Context, f Fence, nodeUUIDs []string) error {
+	return s.fenced(ctx, "mark nodes as leaving", f, nil, func(tx *gorm.DB, op *model.Operation) error {
+		if len(nodeUUIDs) == 0 {
+			return nil
+		}
+		return ofCluster(tx, op).Where("uuid IN ?", nodeUUIDs).
+			Updates(map[string]any{"state": model.NodeLeaving, "updated_at": s.now()}).Error
+	})
+}
+
+// NodeState writes a node's state and, unless nil, its id in the COE.
+// ErrNotFound, ErrSuperseded.
+func (s *Store) NodeState(ctx context.Context, f Fence, nodeUUID string, state model.NodeState, coeID *string) error {
+	return s.fenced(ctx, "write the node's state", f, nil, func(tx *gorm.DB, op *model.Operation) error {
+		change := map[string]any{"state": state, "updated_at": s.now()}
+		if coeID != nil {
+			change["coe_id"] = *coeID
+		}
+		return matched(ofCluster(tx, op).Where("uuid = ?", nodeUUID).Updates(change))
+	})
+}
+
+// ClaimHost gives the node room on the host: it is taken from the host's, the
+// node gets the lowest free slot there and becomes placed. A node that has a
+// host already is returned as it is, whatever host was asked for. ErrNoRoom
+// when the host has too little or is not ready: try the next one. ErrNotFound
+// when there is no such node; ErrSuperseded.
+func (s *Store) ClaimHost(ctx context.Context, f Fence, nodeUUID, hostUUID string) (*model.Node, error) {
+	var node *model.Node
+	err := s.fenced(ctx, "claim room on the host", f, nil, func(tx *gorm.DB, op *model.Operation) error {
+		var err error
+		if node, err = lockNode(tx, op, nodeUUID); err != nil || node.HostID != nil {
+			return err
+		}
+		if node.State == model.NodeLeaving {
+			return fault.Permanent(nil, "node %s is leaving and takes no host", node.Name)
+		}
+		r := tx.Model(&model.Host{}).
+			Where("uuid = ? AND state = ?", hostUUID, model.HostReady).
+			Where("used_vcpus + ? <= total_vcpus AND used_memory_mib + ? <= total_memory_mib AND used_disk_gib + ? <= total_disk_gib",
+				node.VCPUs, node.MemoryMiB, node.DiskGiB).
+			Updates(map[string]any{
+				"used_vcpus":      gorm.Expr("used_vcpus + ?", node.VCPUs),
+				"used_memory_mib": gorm.Expr("used_memory_mib + ?", node.MemoryMiB),
+				"used_disk_gib":   gorm.Expr("used_disk_gib + ?", node.DiskGiB),
+				"empty_since":     nil,
+				"updated_at":      s.now(),
+			})
+		if r.Error != nil {
+			return r.Error
+		}
+		if r.RowsAffected == 0 {
+			return ErrNoRoom
+		}
+		// The host's row is locked now, so the slots stand still.
+		var taken []int
+		err = tx.Model(&model.Node{}).Where("host_id = ? AND slot IS NOT NULL", hostUUID).Order("slot").Pluck("slot", &taken).Error
+		if err != nil {
+			return err
+		}
+		slot := lowestFree(taken)
+		now := s.now()
+		node.HostID, node.Slot, node.State, node.UpdatedAt = &hostUUID, &slot, model.NodePlaced, &now
+		return tx.Model(&model.Node{}).Where("uuid = ?", nodeUUID).
+			Updates(map[string]any{"host_id": hostUUID, "slot": slot, "state": node.State, "updated_at": now}).Error
+	})
+	if err != nil {
+		return nil, err
+	}
+	return node, nil
+}
+
+// lowestFree is the smallest number from 0 that is not among the taken ones,
+// which are in order.
+func lowestFree(taken []int) int {
+	free := 0
+	for _, n := range taken {
+		if n > free {
+			break
+		}
+		free = n + 1
+	}
+	return free
+}
+
+// ClaimAddress gives the node the first address of the sequence that no node
+// holds in that network, and a MAC address of its own. A node that has an
+// address already is returned as it is. ErrNoAddress when all are held;
+// ErrNotFound, ErrSuperseded.
+func (s *Store) ClaimAddress(ctx context.Context, f Fence, nodeUUID, network string, free iter.Seq[netip.Addr]) (*model.Node, error) {
+	var node *model.Node
+	err := s.fenced(ctx, "claim an address", f, nil, func(tx *gorm.DB, op *model.Operation) error {
+		var err error
+		if node, err = lockNode(tx, op, nodeUUID); err != nil || node.Address != nil {
+			return err
+		}
+		var addresses []string
+		err = tx.Model(&model.Node{}).Where("network = ? AND address IS NOT NULL", network).Pluck("address", &addresses).Error
+		if err != nil {
+			return err
+		}
+		held := make(map[string]bool, len(addresses))
+		for _, a := range addresses {
+			held[a] = true
+		}
+		mac, err := macOf(node.UUID)
+		if err != nil {
+			return err
+		}
+		for addr := range free {
+			address := addr.String()
+			if held[address] {
+				continue
+			}
+			now := s.now()
+			err := tx.Model(&model.Node{}).Where("uuid = ?", nodeUUID).
+				Updates(map[string]any{"network": network, "address": address, "mac": mac, "updated_at": now}).Error
+			if errors.Is(err, gorm.ErrDuplicatedKey) {
+				continue // taken since we looked
+			}
+			node.Network, node.Address, node.MAC, node.UpdatedAt = &network, &address, &mac, &now
+			return err
+		}
+		return ErrNoAddress
+	})
+	if err != nil {
+		return nil, err
+	}
+	return node, nil
+}
+
+// macOf makes a locally administered unicast MAC address of a uuid.
+func macOf(id string) (string, error) {
+	u, err := uuid.Parse(id)
+	if err != nil {
+		return "", fmt.Errorf("make a MAC address: %w", err)
+	}
+	b := u[10:16]
+	b[0] = b[0]&^1 | 2
+	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5]), nil
+}
+
+// RemoveNode removes the node's record and its certificate and gives back its
+// room, slot and address. A node that is gone is success. ErrSuperseded.
+func (s *Store) RemoveNode(ctx context.Context, f Fence, nodeUUID string) error {
+	return s.fenced(ctx, "remove the node", f, nil, func(tx *gorm.DB, op *model.Operation) error {
+		n, err := lockNode(tx, op, nodeUUID)
+		if errors.Is(err, gorm.ErrRecordNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return s.removeNode(tx, n)
+	})
+}
+
+func (s *Store) removeNode(tx *gorm.DB, n *model.Node) error {
+	err := tx.Where("cluster_id = ? AND kind = ? AND node_id = ?", n.ClusterID, model.CertNode, n.UUID).
+		Delete(&model.Certificate{}).Error
+	if err != nil {
+		return err
+	}
+	if err := tx.Where("uuid = ?", n.UUID).Delete(&model.Node{}).Error; err != nil {
+		return err
+	}
+	if n.HostID == nil {
+		return nil
+	}
+	err = tx.Model(&model.Host{}).Where("uuid = ?", *n.HostID).Updates(map[string]any{
+		"used_vcpus":      gorm.Expr("used_vcpus - ?", n.VCPUs),
+		"used_memory_mib": gorm.Expr("used_memory_mib - ?", n.MemoryMiB),
+		"used_disk_gib":   gorm.Expr("used_disk_gib - ?", n.DiskGiB),
+		"updated_at":      s.now(),
+	}).Error
+	if err != nil {
+		return err
+	}
+	// Counted after the host's row is locked: whoever removes its last node
+	// sees that it was the last.
+	left, err := nodesOn(tx, *n.HostID)
+	if err != nil || left > 0 {
+		return err
+	}
+	return tx.Model(&model.Host{}).Where("uuid = ?", *n.HostID).Updates(map[string]any{"empty_since": s.now()}).Error
+}
+
+func nodesOn(tx *gorm.DB, hostUUID string) (int64, error) {
+	var n int64
+	err := tx.Model(&model.Node{}).Where("host_id = ?", hostUUID).Count(&n).Error
+	return n, err
+}

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package storetest gives tests a store of their own on a real database.
+package storetest
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/google/uuid"
+
+	"github.com/keelson/keelson/internal/store"
+	"github.com/keelson/keelson/internal/testenv"
+)
+
+// New returns a store on a new, migrated SQLite file. It is closed and removed
+// with the test.
+func New(tb testing.TB) *store.Store {
+	tb.Helper()
+	blank, err := migratedSQLite()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	connection := SQLite(tb)
+	if err := os.WriteFile(strings.TrimPrefix(connection, "sqlite:///"), blank, 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	return Open(tb, connection)
+}
+
+// migratedSQLite is a migrated SQLite file without rows. It is made once: each
+// test gets a copy.
+var migratedSQLite = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "storetest")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	file := filepath.Join(dir, "blank.db")
+	s, err := store.Open(ctx, "sqlite:///"+file, store.Options{})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Migrate(ctx); err != nil {
+		_ = s.Close()
+		return nil, err
+	}
+	if err := s.Close(); err != nil { // also writes the WAL back into the file
+		return nil, err
+	}
+	return os.ReadFile(file)
+})
+
+// NewMariaDB returns a store on a new, migrated database of the MariaDB server
+// of the test environment; without one the test is skipped (see testenv). The
+// database is dropped with the test.
+func NewMariaDB(tb testing.TB) *store.Store {
+	tb.Helper()
+	s := Open(tb, MariaDB(tb))
+	if err := s.Migrate(tb.Context()); err != nil {
+		tb.Fatal(err)
+	}
+	return s
+}
+
+// Each runs the test on SQLite and on MariaDB, as subtests.
+func Each(t *testing.T, test func(t *testing.T, s *store.Store)) {
+	t.Helper()
+	t.Run("SQLite", func(t *testing.T) { test(t, New(t)) })
+	t.Run("MariaDB", func(t *testing.T) { test(t, NewMariaDB(t)) })
+}
+
+// EachEmpty runs the test on SQLite and on MariaDB with the connection of a
+// database that has no tables yet.
+func EachEmpty(t *testing.T, test func(t *testing.T, connection string)) {
+	t.Helper()
+	t.Run("SQLite", func(t *testing.T) { test(t, SQLite(t)) })
+	t.Run("MariaDB", func(t *testing.T) { test(t, MariaDB(t)) })
+}
+
+// SQLite returns the connection of an SQLite file that does not exist yet.
+func SQLite(tb testing.TB) string {
+	tb.Helper()
+	return "sqlite:///" + filepath.Join(tb.TempDir(), "keelson.db")
+}
+
+// MariaDB makes an empty database that is dropped with the test and returns
+// its connection.
+func MariaDB(tb testing.TB) string {
+	tb.Helper()
+	dsn := testenv.Require(tb, testenv.MariaDB)
+	cfg, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		tb.Fatalf("%s: %v", testenv.MariaDB, err)
+	}
+	server, err := sql.Open("mysql", dsn)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	name := "keelson_" + strings.ReplaceAll(uuid.NewString(), "-", "")
+	if _, err := server.ExecContext(tb.Context(), "CREATE DATABASE "+name); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		defer server.Close()
+		if _, err := server.ExecContext(context.Background(), "DROP DATABASE "+name); err != nil {
+			tb.Error(err)
+		}
+	})
+	user := url.PathEscape(cfg.User)
+	if cfg.Passwd != "" {
+		user += ":" + url.PathEscape(cfg.Passwd)
+	}
+	if cfg.Net == "unix" {
+		return fmt.Sprintf("mysql+pymysql://%s@localhost/%s?unix_socket=%s", user, name, url.QueryEscape(cfg.Addr))
+	}
+	return fmt.Sprintf("mysql+pymysql://%s@%s/%s", user, cfg.Addr, name)
+}
+
+// Open opens a store that is closed with the test.
+func Open(tb testing.TB, connection string) *store.Store {
+	tb.Helper()
+	s, err := store.Open(tb.Context(), connection, store.Options{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return s
+}
