@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package catalog knows the things that a cluster template may name but that
+// are not Keelson's own rows: flavours, images, networks and keypairs.
+//
+// A cloud that keeps them in Nova, Glance and Neutron answers through its own
+// implementation; [Configured] answers from the configuration file.
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Flavor is the size of one node. A tenant's node never gets more.
+type Flavor struct {
+	Name      string
+	VCPUs     int
+	MemoryMiB int
+	DiskGiB   int
+}
+
+// Image is what a node's root file system is made from.
+type Image struct {
+	Name      string // as templates and users call it
+	Distro    string // the os_distro property; chooses the driver
+	NodeImage string // name of the node image on the hosts
+}
+
+// Network is a network that nodes may be attached to.
+type Network struct {
+	Name     string
+	External bool // reachable from outside the cloud
+}
+
+// What a look-up may come to. Errors of another kind mean that the catalogue
+// could not be asked.
+var (
+	ErrNotFound  = errors.New("not found")
+	ErrForbidden = errors.New("not permitted")
+	ErrAmbiguous = errors.New("several have that name")
+)
+
+// Configured is a catalogue held in the configuration. It is read-only once
+// made and may be used from several goroutines at once.
+//
+// It knows no keypairs: nothing logs in to a node over SSH, so the name that a
+// client sends is kept and shown, and any name will do.
+type Configured struct {
+	Flavors  []Flavor
+	Images   []Image
+	Networks []Network
+}
+
+// Flavor returns the flavour of that name.
+func (c *Configured) Flavor(_ context.Context, ident string) (Flavor, error) {
+	return find(c.Flavors, ident, func(f Flavor) string { return f.Name })
+}
+
+// Image returns the image of that name.
+func (c *Configured) Image(_ context.Context, ident string) (Image, error) {
+	return find(c.Images, ident, func(i Image) string { return i.Name })
+}
+
+// ExternalNetwork tells whether there is a network of that name and it is
+// external.
+func (c *Configured) ExternalNetwork(_ context.Context, ident string) error {
+	n, err := find(c.Networks, ident, func(n Network) string { return n.Name })
+	if err == nil && !n.External {
+		return fmt.Errorf("network %q is not external: %w", ident, ErrNotFound)
+	}
+	return err
+}
+
+// Keypair accepts every name; see [Configured].
+func (c *Configured) Keypair(context.Context, string) error { return nil }
+
+// find returns the one whose name is ident.
+func find[T any](all []T, ident string, name func(T) string) (T, error) {
+	for _, one := range all {
+		if name(one) == ident {
+			return one, nil
+		}
+	}
+	var none T
+	return none, fmt.Errorf("%q is not configured: %w", ident, ErrNotFound)
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package simhost simulates the hosts that carry tenant nodes, for machines
+// without libvirt, for tests of faults and for scale. A simulated node is a
+// file in its host's directory; nothing runs.
+//
+// It keeps the rules of package lxc (repeating is success, a host that does
+// not answer is a temporary error, a missing image a permanent one).
+package simhost
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/keelson/keelson/internal/fault"
+	"github.com/keelson/keelson/internal/lxc"
+)
+
+// Scheme is the scheme of a simulated host's URI: "sim:///var/lib/sim/host-1",
+// whose path is the host's directory. A host exists while its directory does.
+const Scheme = "sim"
+
+// IsURI tells whether uri names a simulated host.
+func IsURI(uri string) bool { return strings.HasPrefix(uri, Scheme+":") }
+
+// Host is a simulated host. It may be used from several goroutines and
+// processes at once.
+type Host struct {
+	dir string
+	err error
+	// Fault, if set, is asked before each call ("ensure", "delete", "probe")
+	// and makes it fail, or hang until ctx ends.
+	Fault func(ctx context.Context, call, node string) error
+}
+
+// Open returns the host behind the URI. A URI that is not one of a simulated
+// host makes every call fail.
+func Open(uri string) *Host {
+	u, err := url.Parse(uri)
+	if err == nil && (u.Scheme != Scheme || !filepath.IsAbs(u.Path)) {
+		err = fmt.Errorf("%q is not the URI of a simulated host", uri)
+	}
+	if err != nil {
+		return &Host{err: fault.Permanent(err, "the host's libvirt URI is wrong: the operator must correct it")}
+	}
+	return &Host{dir: filepath.Clean(u.Path)}
+}
+
+// Ensure makes the node, unless it is there as specified.
+func (h *Host) Ensure(ctx context.Context, spec lxc.Spec) error {
+	if err := h.answers(ctx, "ensure", spec.UUID); err != nil {
+		return err
+	}
+	if images, err := os.ReadDir(filepath.Join(h.dir, "images")); err == nil {
+		if !slices.ContainsFunc(images, func(e fs.DirEntry) bool { return e.Name() == spec.Image }) {
+			return fault.Permanent(nil, "node image %q is missing: the operator must put it on the host", spec.Image)
+		}
+	}
+	spec.Files = nil // may be secret, and nothing reads them
+	content, err := json.Marshal(spec)
+	if err != nil {
+		return fmt.Errorf("describing node %s: %w", spec.UUID, err)
+	}
+	file := h.file(spec.UUID)
+	if err := os.WriteFile(file+".new", content, 0o600); err != nil {
+		return fmt.Errorf("making node %s: %w", spec.UUID, err)
+	}
+	return os.Rename(file+".new", file)
+}
+
+// Delete removes the node; one that is gone is success.
+func (h *Host) Delete(ctx context.Context, uuid string) error {
+	if err := h.answers(ctx, "delete", uuid); err != nil {
+		return err
+	}
+	if err := os.Remove(h.file(uuid)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing node %s: %w", uuid, err)
+	}
+	return nil
+}
+
+// Probe tells whether the host answers.
+func (h *Host) Probe(ctx context.Context) error { return h.answers(ctx, "probe", "") }
+
+// Nodes returns the uuids of the nodes on the host, sorted.
+func (h *Host) Nodes() ([]string, error) {
+	files, err := filepath.Glob(filepath.Join(h.dir, "*.json"))
+	if err != nil {
+		return nil, err
+	}
+	var nodes []string
+	for _, f := range files {
+		nodes = append(nodes, strings.TrimSuffix(filepath.Base(f), ".json"))
+	}
+	slices.Sort(nodes)
+	return nodes, nil
+}
+
+func (h *Host) file(uuid string) string { return filepath.Join(h.dir, filepath.Base(uuid)+".json") }
+
+func (h *Host) answers(ctx context.Context, call, node string) error {
+	if h.err != nil {
+		return h.err
+	}
+	if h.Fault != nil {
+		if err := h.Fault(ctx, call, node); err != nil {
+			return err
+		}
+	}
+	if _, err := os.Stat(h.dir); err != nil {
+		return fault.Temporary(err, "the host does not answer")
+	}
+	return ctx.Err()
+}
