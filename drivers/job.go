@@ -45,6 +45,7 @@ type Cluster struct {
 type Template struct {
 	ID                  string
 	Name                string
+	Driver              string // name of the driver that must serve it; empty: any that can
 	COE                 string
 	ServerType          string
 	ImageID             string

@@ -54,9 +54,9 @@ func (r *Registry) Named(name string) (Driver, error) {
 // For returns the driver that serves clusters of this kind: the one named by
 // the template, or the first by name that serves the server type, distro and
 // COE. A template for a COE that only a stub serves gets the stub.
-func (r *Registry) For(t *Template, name string) (Driver, error) {
-	if name != "" {
-		d, err := r.Named(name)
+func (r *Registry) For(t *Template) (Driver, error) {
+	if t.Driver != "" {
+		d, err := r.Named(t.Driver)
 		if err != nil {
 			return nil, err
 		}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conductor
+
+import (
+	"context"
+	"strings"
+
+	"github.com/keelson/keelson/internal/fault"
+	"github.com/keelson/keelson/internal/model"
+	"github.com/keelson/keelson/ironic"
+)
+
+// BareMetal takes machines from Ironic. It implements [Machines].
+type BareMetal struct {
+	Ironic        *ironic.Client
+	ResourceClass string
+	Traits        []string
+	Image         ironic.Image
+	// LibvirtURI is where a host's libvirt listens, with {address} for the
+	// host's address; a node's extra may name another one.
+	LibvirtURI string
+	// ConfigDrive renders what a host reads at its first boot.
+	ConfigDrive func(host *model.Host) (ironic.ConfigDrive, error)
+}
+
+// Allocate implements Machines.
+func (b *BareMetal) Allocate(ctx context.Context, host string) (ironic.Allocation, ironic.Result, error) {
+	return b.Ironic.Allocate(ctx, ironic.AllocationRequest{Key: host, ResourceClass: b.ResourceClass, Traits: b.Traits})
+}
+
+// Deploy implements Machines.
+func (b *BareMetal) Deploy(ctx context.Context, host *model.Host) (ironic.Result, error) {
+	drive, err := b.ConfigDrive(host)
+	if err != nil {
+		return ironic.Result{}, err
+	}
+	return b.Ironic.Deploy(ctx, ironic.DeployRequest{
+		NodeID: deref(host.IronicNodeID), AllocationID: deref(host.AllocationID), Image: b.Image, ConfigDrive: drive,
+	})
+}
+
+// Describe implements Machines.
+func (b *BareMetal) Describe(ctx context.Context, machine string) (*Machine, error) {
+	n, err := b.Ironic.Node(ctx, machine)
+	if err != nil {
+		return nil, err
+	}
+	m := &Machine{
+		Name: n.Name, Address: n.Address, LibvirtURI: n.LibvirtURI,
+		VCPUs: n.CPUs, MemoryMiB: n.MemoryMiB, DiskGiB: n.DiskGiB,
+	}
+	switch {
+	case m.LibvirtURI != "":
+	case n.Address == "":
+		return nil, fault.Permanent(nil, "bare-metal machine %s has no known address: the operator must set %s in its extra", n.ID, ironic.ExtraAddress)
+	default:
+		m.LibvirtURI = strings.ReplaceAll(b.LibvirtURI, "{address}", n.Address)
+	}
+	return m, nil
+}
+
+// Release implements Machines.
+func (b *BareMetal) Release(ctx context.Context, host *model.Host) (ironic.Result, error) {
+	return b.Ironic.Release(ctx, deref(host.IronicNodeID), host.UUID)
+}

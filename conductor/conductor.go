@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package conductor works on the operations that the API accepted: it claims
+// them, plans them with the cluster's driver, takes and journals their steps,
+// and writes what became of them.
+//
+// Any number of conductors may run. The database row of an operation is the
+// truth; the message that announces it is only a hint, so a lost one costs a
+// poll interval and a doubled one nothing.
+package conductor
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/keelson/keelson/drivers"
+	"github.com/keelson/keelson/internal/ca"
+	"github.com/keelson/keelson/internal/catalog"
+	"github.com/keelson/keelson/internal/ipam"
+	"github.com/keelson/keelson/internal/model"
+	"github.com/keelson/keelson/internal/queue"
+	"github.com/keelson/keelson/internal/store"
+)
+
+// Binary is the name under which conductors keep their service records, the
+// one that Container Infrastructure clients look for.
+const Binary = "magnum-conductor"
+
+// Catalog knows the flavors and images that node groups name. An unknown name
+// is catalog.ErrNotFound.
+type Catalog interface {
+	Flavor(ctx context.Context, ident string) (catalog.Flavor, error)
+	Image(ctx context.Context, ident string) (catalog.Image, error)
+}
+
+// Parts is what a conductor works with.
+type Parts struct {
+	Store        *store.Store
+	Messages     queue.Consumer
+	Drivers      *drivers.Registry
+	Hosts        *HostPool
+	Nodes        NodeHosts
+	Certificates *ca.CA
+	Sealer       *ca.Sealer
+	Catalog      Catalog
+	Network      *ipam.Pool
+	Nameservers  []netip.Addr
+	Logger       *slog.Logger
+}
+
+// Options are a conductor's settings; New fills in what is zero.
+type Options struct {
+	Owner           string // unique name of this process
+	Host            string // name in the service records
+	Workers         int    // operations at once
+	StepsAtOnce     int    // steps of one operation at once
+	Lease           time.Duration
+	CancelCheck     time.Duration // how often a running operation looks whether it was cancelled
+	Poll            time.Duration // how often the database is asked for work that no message told of
+	Heartbeat       time.Duration
+	StepTimeout     time.Duration // all tries of one step together
+	CallTimeout     time.Duration // one try
+	RetryFirst      time.Duration // pause after the first temporary error
+	RetryMost       time.Duration // longest pause
+	ShutdownTimeout time.Duration // to write outcomes once the process must end
+	Now             func() time.Time
+}
+
+func (o Options) withDefaults() Options {
+	o.Workers = orElse(o.Workers, 16)
+	o.StepsAtOnce = orElse(o.StepsAtOnce, 8)
+	o.Lease = orElse(o.Lease, 30*time.Second)
+	o.CancelCheck = orElse(o.CancelCheck, 2*time.Second)
+	o.Poll = orElse(o.Poll, 2*time.Second)
+	o.Heartbeat = orElse(o.Heartbeat, 60*time.Second)
+	o.StepTimeout = orElse(o.StepTimeout, 5*time.Minute)
+	o.CallTimeout = orElse(o.CallTimeout, 30*time.Second)
+	o.RetryFirst = orElse(o.RetryFirst, 200*time.Millisecond)
+	o.RetryMost = orElse(o.RetryMost, 5*time.Second)
+	o.ShutdownTimeout = orElse(o.ShutdownTimeout, 5*time.Second)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o
+}
+
+func orElse[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
+
+// Conductor claims operations and works on them. Use New, then Run once.
+type Conductor struct {
+	Parts
+	opts  Options
+	slots chan struct{} // one token per operation under way
+	wake  chan struct{} // asks for a look at the database now
+}
+
+// New returns a conductor that does nothing until Run.
+func New(p Parts, o Options) *Conductor {
+	o = o.withDefaults()
+	return &Conductor{Parts: p, opts: o, slots: make(chan struct{}, o.Workers), wake: make(chan struct{}, 1)}
+}
+
+// Run works until ctx ends, then hands its operations over and returns nil.
+func (c *Conductor) Run(ctx context.Context) error {
+	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+	defer context.AfterFunc(ctx, func() { stop(errShutdown) })()
+
+	var operations sync.WaitGroup
+	g, loops := errgroup.WithContext(ctx)
+	g.Go(func() error { return c.consume(loops, work, &operations) })
+	g.Go(func() error { return c.poll(loops, work, &operations) })
+	g.Go(func() error { return c.beat(loops) })
+	g.Go(func() error { return c.Hosts.keep(loops) })
+	err := g.Wait()
+	stop(errShutdown)
+	operations.Wait()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// consume starts operations that messages tell of.
+func (c *Conductor) consume(ctx, work context.Context, operations *sync.WaitGroup) error {
+	return c.Messages.Consume(ctx, func(ctx context.Context, d *queue.Delivery) {
+		select {
+		case c.slots <- struct{}{}:
+		case <-ctx.Done():
+			return // unacknowledged: the broker gives it to another conductor
+		}
+		c.start(ctx, work, operations, d.Message.Operation)
+		d.Ack()
+	})
+}
+
+// poll starts operations that no message told of, or whose conductor died.
+func (c *Conductor) poll(ctx, work context.Context, operations *sync.WaitGroup) error {
+	tick := time.NewTicker(c.opts.Poll)
+	defer tick.Stop()
+	for {
+		free := cap(c.slots) - len(c.slots)
+		if free > 0 {
+			ids, err := c.Store.Claimable(ctx, free)
+			if err != nil && ctx.Err() == nil {
+				c.Logger.Warn("could not look for work", "error", err)
+			}
+			for _, id := range ids {
+				select {
+				case c.slots <- struct{}{}:
+					c.start(ctx, work, operations, id)
+				case <-ctx.Done():
+				}
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-c.wake:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// start claims the operation and works on it; the caller holds a slot, which
+// start gives back. An operation that can not be claimed is someone else's, or
+// not due, or ended: the poll finds it when that changes.
+func (c *Conductor) start(ctx, work context.Context, operations *sync.WaitGroup, id string) {
+	op, err := c.Store.Claim(ctx, id, c.opts.Owner, c.opts.Lease)
+	if err != nil {
+		<-c.slots
+		if !errors.Is(err, store.ErrNotClaimable) && !errors.Is(err, store.ErrNotFound) && ctx.Err() == nil {
+			c.Logger.Warn("could not claim an operation", "operation", id, "error", err)
+		}
+		return
+	}
+	operations.Add(1)
+	go func() {
+		defer operations.Done()
+		c.operate(work, op)
+		<-c.slots
+		c.lookNow()
+	}()
+}
+
+func (c *Conductor) operate(ctx context.Context, op *model.Operation) {
+	log := c.Logger.With("operation", op.UUID, "kind", op.Kind, "cluster", op.ClusterID, "request_id", op.RequestID, "generation", op.Generation)
+	log.Info("operation claimed", "undo", op.Undo)
+	r := &runner{
+		Conductor: c, log: log, op: op,
+		fence: store.Fence{Operation: op.UUID, Owner: c.opts.Owner, Generation: op.Generation},
+	}
+	r.run(ctx)
+}
+
+// lookNow asks the poll loop to look at once: an ended operation may have held
+// back the next one of its cluster.
+func (c *Conductor) lookNow() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// beat tells in the service records that this conductor lives.
+func (c *Conductor) beat(ctx context.Context) error {
+	for {
+		if err := c.Store.Heartbeat(ctx, c.opts.Host, Binary); err != nil && ctx.Err() == nil {
+			c.Logger.Warn("could not write the service record", "error", err)
+		}
+		if sleep(ctx, c.opts.Heartbeat) != nil {
+			return nil
+		}
+	}
+}

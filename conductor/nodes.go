@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conductor
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/keelson/keelson/internal/catalog"
+	"github.com/keelson/keelson/internal/fault"
+	"github.com/keelson/keelson/internal/model"
+)
+
+// reconcileNodes makes the node records match the node groups' counts: it adds
+// wanted nodes and marks surplus ones as leaving. Doing it again changes
+// nothing.
+func (r *runner) reconcileNodes(ctx context.Context) error {
+	id := r.op.ClusterID
+	cluster, err := r.Store.Cluster(ctx, everything, id)
+	if err != nil {
+		return fmt.Errorf("reading cluster: %w", err)
+	}
+	template, err := r.Store.Template(ctx, everything, cluster.TemplateID)
+	if err != nil {
+		return fmt.Errorf("reading cluster template: %w", err)
+	}
+	groups, err := r.Store.NodeGroups(ctx, id)
+	if err != nil {
+		return fmt.Errorf("reading node groups: %w", err)
+	}
+	nodes, err := r.Store.Nodes(ctx, id)
+	if err != nil {
+		return fmt.Errorf("reading nodes: %w", err)
+	}
+	if r.op.Kind == model.OpDelete {
+		return nil
+	}
+	var add []model.Node
+	var leave []string
+	for _, group := range groups[id] {
+		var have []model.Node
+		for _, n := range nodes[id] {
+			if n.NodeGroupID == group.UUID && n.State != model.NodeLeaving {
+				have = append(have, n)
+			}
+		}
+		if surplus := len(have) - group.NodeCount; surplus > 0 {
+			leave = append(leave, surplusNodes(have, surplus, r.op.Spec.NodesToRemove)...)
+			continue
+		}
+		missing := group.NodeCount - len(have)
+		if missing == 0 {
+			continue
+		}
+		shape, err := r.shape(ctx, template, cluster, &group)
+		if err != nil {
+			return err
+		}
+		for index := 0; missing > 0; index++ {
+			name := nodeName(cluster.Name, &group, index)
+			taken := func(n model.Node) bool {
+				return n.Name == name || n.NodeGroupID == group.UUID && n.Index == index
+			}
+			if slices.ContainsFunc(nodes[id], taken) || slices.ContainsFunc(add, taken) {
+				continue
+			}
+			node := shape
+			node.UUID, node.Name, node.Index = uuid.NewString(), name, index
+			add = append(add, node)
+			missing--
+		}
+	}
+	if len(add) > 0 {
+		if err := r.Store.AddNodes(ctx, r.fence, add); err != nil {
+			return fmt.Errorf("adding node records: %w", err)
+		}
+	}
+	if len(leave) > 0 {
+		if err := r.Store.MarkLeaving(ctx, r.fence, leave); err != nil {
+			return fmt.Errorf("marking leaving nodes: %w", err)
+		}
+	}
+	return nil
+}
+
+// shape is a node record of the group without its identity.
+func (r *runner) shape(ctx context.Context, t *model.ClusterTemplate, c *model.Cluster, g *model.NodeGroup) (model.Node, error) {
+	name := cmp.Or(deref(g.FlavorID), deref(c.FlavorID), deref(t.FlavorID))
+	if g.Master() {
+		name = cmp.Or(deref(g.FlavorID), deref(c.MasterFlavorID), deref(t.MasterFlavorID), name)
+	}
+	flavor, err := r.Catalog.Flavor(ctx, name)
+	if err != nil {
+		return model.Node{}, lookupFault(err, "flavor %q of node group %s does not exist: choose one that the operator offers", name, g.Name)
+	}
+	image, err := r.Catalog.Image(ctx, cmp.Or(deref(g.ImageID), t.ImageID))
+	if err != nil {
+		return model.Node{}, lookupFault(err, "image %q of node group %s does not exist: choose one that the operator offers", cmp.Or(deref(g.ImageID), t.ImageID), g.Name)
+	}
+	node := model.Node{
+		ClusterID: c.UUID, NodeGroupID: g.UUID, Role: g.Role, State: model.NodeWanted,
+		VCPUs: flavor.VCPUs, MemoryMiB: flavor.MemoryMiB, DiskGiB: flavor.DiskGiB, Image: image.NodeImage,
+	}
+	for _, size := range []*int{c.DockerVolumeSize, g.DockerVolumeSize} {
+		if size != nil {
+			node.DiskGiB = max(node.DiskGiB, *size)
+		}
+	}
+	return node, nil
+}
+
+// lookupFault makes a missing flavour or image permanent; anything else (the
+// service that knows it is away) may pass.
+func lookupFault(err error, format string, args ...any) error {
+	if errors.Is(err, catalog.ErrNotFound) {
+		return fault.Permanent(err, format, args...)
+	}
+	return err
+}
+
+// surplusNodes picks the nodes that leave: first those that the user named (by
+// uuid, name, COE id or address), then those not joined yet, then the youngest.
+func surplusNodes(have []model.Node, surplus int, named []string) []string {
+	wished := func(n model.Node) bool {
+		return slices.ContainsFunc(named, func(s string) bool {
+			return s == n.UUID || s == n.Name || s == deref(n.COEID) || s == deref(n.Address)
+		})
+	}
+	rank := func(n model.Node) int {
+		switch {
+		case wished(n):
+			return 0
+		case n.State != model.NodeReady:
+			return 1
+		default:
+			return 2
+		}
+	}
+	ordered := slices.SortedFunc(slices.Values(have), func(a, b model.Node) int {
+		return cmp.Or(rank(a)-rank(b), b.Index-a.Index)
+	})
+	var leave []string
+	for _, n := range ordered[:surplus] {
+		leave = append(leave, n.UUID)
+	}
+	return leave
+}
+
+var notHostname = regexp.MustCompile(`[^a-z0-9-]+`)
+
+// nodeName is the node's host name: a DNS label (RFC 1123) of at most 63
+// characters that starts with the cluster's name.
+func nodeName(cluster string, g *model.NodeGroup, index int) string {
+	label := func(s string, most int) string {
+		s = notHostname.ReplaceAllString(strings.ToLower(s), "-")
+		return strings.Trim(s[:min(len(s), most)], "-")
+	}
+	group := label(strings.TrimPrefix(g.Name, "default-"), 20)
+	return fmt.Sprintf("%s-%s-%d", cmp.Or(label(cluster, 36), "cluster"), cmp.Or(group, "node"), index)
+}

@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conductor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/keelson/keelson/drivers"
+	"github.com/keelson/keelson/internal/fault"
+	"github.com/keelson/keelson/internal/model"
+	"github.com/keelson/keelson/internal/store"
+)
+
+// Causes for which the work on an operation stops short.
+var (
+	errCancelled = errors.New("a later operation supersedes this one")
+	errShutdown  = errors.New("conductor is shutting down")
+	errDeadline  = errors.New("operation ran out of time")
+)
+
+// runner works on one claimed operation until it ends, is superseded, is lost
+// to another conductor, or the conductor shuts down.
+type runner struct {
+	*Conductor
+	log    *slog.Logger
+	op     *model.Operation
+	fence  store.Fence
+	driver drivers.Driver
+}
+
+// run is the whole life of a claimed operation in this process.
+func (r *runner) run(ctx context.Context) {
+	work, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		r.keepLease(work, stop)
+	}()
+	err := r.attempt(work)
+	stop(nil)
+	<-kept
+
+	// The outcome is written even while the conductor shuts down.
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.opts.ShutdownTimeout)
+	defer cancel()
+	if err := r.end(last, err); err != nil {
+		r.log.Error("could not end the operation: when its lease runs out, a conductor takes it again", "error", err)
+	}
+}
+
+// attempt does the work and, when that fails for good, removes what it half
+// made. The error says why it stopped; nil means there is nothing left to do.
+func (r *runner) attempt(ctx context.Context) error {
+	if !r.op.Undo {
+		err := r.workUntilDeadline(ctx)
+		if err == nil || !givesUp(err) || r.op.Kind == model.OpDelete {
+			return err
+		}
+		reason := r.reason(err)
+		r.log.Error("operation failed, removing what it half made", "error", err, "reason", reason)
+		if err := r.Store.SetUndo(ctx, r.fence, reason); err != nil {
+			return err
+		}
+		r.op.Undo, r.op.Reason = true, &reason
+	}
+	err := r.work(ctx)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause
+	}
+	return err
+}
+
+func (r *runner) workUntilDeadline(ctx context.Context) error {
+	if r.op.Deadline != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, *r.op.Deadline, errDeadline)
+		defer cancel()
+	}
+	err := r.work(ctx)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause
+	}
+	return err
+}
+
+// givesUp tells whether an operation that stopped with err has failed. Other
+// errors (the database is away, say) end this attempt only.
+func givesUp(err error) bool {
+	return fault.IsPermanent(err) || errors.Is(err, errDeadline)
+}
+
+// end writes what became of the operation.
+func (r *runner) end(ctx context.Context, err error) error {
+	switch {
+	case err == nil && r.op.Undo:
+		return r.fail(ctx, r.failure())
+	case err == nil:
+		r.log.Info("operation done", "took", r.opts.Now().Sub(r.op.CreatedAt).Round(time.Millisecond))
+		return r.Store.Finish(ctx, r.fence, model.OpDone, r.op.Kind.After(), nil, nil)
+	case errors.Is(err, store.ErrSuperseded), errors.Is(err, drivers.ErrSuperseded):
+		r.log.Warn("operation was taken over by another conductor")
+		return nil
+	case errors.Is(err, errCancelled):
+		r.log.Info("operation cancelled")
+		return r.Store.FinishCancelled(ctx, r.fence)
+	case errors.Is(err, errShutdown):
+		r.log.Info("handing the operation over")
+		return r.Store.Release(ctx, r.fence, r.opts.Now())
+	case !givesUp(err):
+		r.log.Warn("operation stopped, will be taken up again", "error", err)
+		return r.Store.Release(ctx, r.fence, r.opts.Now().Add(r.opts.RetryMost))
+	case r.op.Undo:
+		r.log.Error("could not undo the operation", "error", err)
+		return r.fail(ctx, r.failure()+"; what was half made could not be removed ("+r.reason(err)+"): delete the cluster to try again")
+	default:
+		return r.fail(ctx, r.reason(err))
+	}
+}
+
+// work brings the cluster to where the operation wants it.
+func (r *runner) work(ctx context.Context) error {
+	job, err := r.job(ctx)
+	if err != nil {
+		return err
+	}
+	if r.driver, err = r.driverFor(job); err != nil {
+		if r.op.Kind != model.OpDelete || len(job.Nodes) > 0 {
+			return err
+		}
+		return nil // nothing was ever made
+	}
+	if !r.op.Undo {
+		if err := r.reconcileNodes(ctx); err != nil {
+			return err
+		}
+		if job, err = r.job(ctx); err != nil {
+			return err
+		}
+	}
+	plan, err := r.driver.Plan(ctx, job)
+	if err != nil {
+		return fmt.Errorf("planning the %s: %w", r.op.Kind, err)
+	}
+	steps, err := r.Store.Steps(ctx, r.op.UUID)
+	if err != nil {
+		return err
+	}
+	done := make(map[drivers.StepKey]bool)
+	begun := make(map[drivers.StepKey]time.Time)
+	for _, s := range steps {
+		if s.Undo != r.op.Undo {
+			continue
+		}
+		key := drivers.StepKey{Name: s.Name, NodeID: s.NodeID}
+		done[key] = s.State == model.StepDone
+		begun[key] = s.StartedAt
+	}
+	return takeAll(ctx, plan, done, r.opts.StepsAtOnce, func(ctx context.Context, s drivers.Step) error {
+		return r.take(ctx, s, begun[s.Key()])
+	})
+}
+
+// take calls one step until it is done, fails for good or runs out of time,
+// and keeps its line in the journal.
+func (r *runner) take(ctx context.Context, step drivers.Step, begun time.Time) error {
+	timeout := step.Timeout
+	if timeout == 0 {
+		timeout = r.opts.StepTimeout
+	}
+	now := r.opts.Now()
+	if begun.IsZero() {
+		begun = now
+	}
+	line := model.Step{OperationID: r.op.UUID, Name: step.Name, NodeID: step.NodeID, Undo: r.op.Undo, State: model.StepRunning, StartedAt: begun}
+	where := "the cluster"
+	if job, err := r.job(ctx); err != nil {
+		return err
+	} else if node := job.Node(step.NodeID); node != nil {
+		line.NodeName, where = node.Name, "node "+node.Name
+	}
+	log := r.log.With("step", step.Name, "node", line.NodeName)
+	if err := r.Store.BeginStep(ctx, r.fence, line); err != nil {
+		return err
+	}
+	// A step resumed after a crash gets at least one try, however late.
+	deadline := begun.Add(timeout)
+	pause := r.opts.RetryFirst
+	said := ""
+	for {
+		outcome, err := r.call(ctx, step)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case errors.Is(err, drivers.ErrSuperseded), errors.Is(err, store.ErrSuperseded):
+			return store.ErrSuperseded
+		case err == nil && outcome.After == 0:
+			log.Info("step done", "took", r.opts.Now().Sub(begun).Round(time.Millisecond), "message", outcome.Message)
+			return r.Store.EndStep(ctx, r.fence, step.Name, step.NodeID, r.op.Undo, model.StepDone, outcome.Message)
+		case err != nil && fault.IsPermanent(err):
+			log.Error("step failed", "error", err)
+			return errors.Join(err, r.Store.EndStep(ctx, r.fence, step.Name, step.NodeID, r.op.Undo, model.StepFailed, r.reason(err)))
+		}
+		wait, message := outcome.After, outcome.Message
+		if err != nil {
+			log.Warn("step will be tried again", "error", err, "in", pause)
+			wait, message = jitter(pause), r.reason(err)
+			pause = min(2*pause, r.opts.RetryMost)
+		}
+		if r.opts.Now().Add(wait).After(deadline) {
+			late := fault.Permanent(err, "step %s of %s did not end within %s: %s", step.Name, where, timeout, message)
+			log.Error("step ran out of time", "error", late)
+			return errors.Join(late, r.Store.EndStep(ctx, r.fence, step.Name, step.NodeID, r.op.Undo, model.StepFailed, r.reason(late)))
+		}
+		if message != said {
+			said = message
+			if err := r.Store.EndStep(ctx, r.fence, step.Name, step.NodeID, r.op.Undo, model.StepRunning, message); err != nil {
+				return err
+			}
+		}
+		if err := sleep(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// call runs the step once, on fresh copies of the cluster's records. A panic
+// in a driver fails the operation, not the conductor.
+func (r *runner) call(ctx context.Context, step drivers.Step) (outcome drivers.Outcome, err error) {
+	ctx, cancel := context.WithTimeout(ctx, r.opts.CallTimeout)
+	defer cancel()
+	job, err := r.job(ctx)
+	if err != nil {
+		return drivers.Outcome{}, err
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fault.Permanent(fmt.Errorf("driver panicked: %v", p), "driver failed in step %s", step.Name)
+		}
+	}()
+	return r.driver.Run(ctx, job, step)
+}
+
+// fail ends the operation as failed. An update leaves the node counts at what
+// is really there.
+func (r *runner) fail(ctx context.Context, reason string) error {
+	var counts map[string]int
+	if r.op.Kind == model.OpUpdate {
+		nodes, err := r.Store.Nodes(ctx, r.op.ClusterID)
+		if err != nil {
+			return err
+		}
+		counts = make(map[string]int)
+		for group := range r.op.Spec.NodeCounts {
+			counts[group] = 0
+		}
+		for _, n := range nodes[r.op.ClusterID] {
+			if _, touched := counts[n.NodeGroupID]; touched {
+				counts[n.NodeGroupID]++
+			}
+		}
+	}
+	return r.Store.Finish(ctx, r.fence, model.OpFailed, r.op.Kind.Broken(), &reason, counts)
+}
+
+// failure is why the operation that was undone had failed.
+func (r *runner) failure() string {
+	if r.op.Reason == nil {
+		return "failed for an unknown reason"
+	}
+	return *r.op.Reason
+}
+
+// reason turns an error into words that the user may read.
+func (r *runner) reason(err error) string {
+	if errors.Is(err, errDeadline) {
+		return "the cluster was not finished within its time limit (create_timeout); the operator's log has operation " + r.op.UUID
+	}
+	return fault.Reason(err, "internal error; the operator finds it in the log under operation "+r.op.UUID)
+}
+
+// keepLease renews the claim until ctx ends. It stops the work when the claim
+// is lost or a later operation wants this one out of the way.
+func (r *runner) keepLease(ctx context.Context, stop context.CancelCauseFunc) {
+	every := min(r.opts.Lease/3, r.opts.CancelCheck)
+	lost := r.opts.Now().Add(r.opts.Lease)
+	for sleep(ctx, every) == nil {
+		cancelled, err := r.Store.Renew(ctx, r.fence, r.opts.Lease)
+		switch {
+		case err == nil && cancelled:
+			stop(errCancelled)
+			return
+		case err == nil:
+			lost = r.opts.Now().Add(r.opts.Lease)
+		case errors.Is(err, store.ErrSuperseded):
+			stop(store.ErrSuperseded)
+			return
+		case r.opts.Now().After(lost):
+			r.log.Error("lease could not be renewed in time", "error", err)
+			stop(store.ErrSuperseded)
+			return
+		default:
+			r.log.Warn("lease not renewed, trying again", "error", err)
+		}
+	}
+}
+
+// jitter spreads d by up to a quarter so that retries do not march in step.
+func jitter(d time.Duration) time.Duration {
+	return d + rand.N(d/4+1)
+}
+
+// sleep waits for d or until ctx ends; then it returns the context's cause.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

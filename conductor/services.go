@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conductor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/keelson/keelson/drivers"
+	"github.com/keelson/keelson/internal/fault"
+	"github.com/keelson/keelson/internal/lxc"
+	"github.com/keelson/keelson/internal/model"
+	"github.com/keelson/keelson/internal/store"
+)
+
+// idRange is how many user and group ids every node has to itself, and the
+// distance between the ranges of two nodes.
+const idRange = 1 << 16
+
+// firstID is where the first node's range begins on every host, well above
+// the ids of a host's own users and of their subordinate ranges.
+const firstID = 1 << 24
+
+// maxDriverState is how much a driver may keep for a cluster.
+const maxDriverState = 64 << 10
+
+// services is what Keelson does for drivers, bound to one operation and its
+// cluster.
+type services struct {
+	*runner
+	cluster *model.Cluster
+}
+
+var (
+	_ drivers.Nodes   = (*services)(nil)
+	_ drivers.Records = (*services)(nil)
+)
+
+// fenced turns the store's error into the contract's.
+func fenced(err error) error {
+	if errors.Is(err, store.ErrSuperseded) {
+		return drivers.ErrSuperseded
+	}
+	return err
+}
+
+func (s *services) node(ctx context.Context, id string) (*model.Node, error) {
+	nodes, err := s.Store.Nodes(ctx, s.cluster.UUID)
+	if err != nil {
+		return nil, fmt.Errorf("reading nodes: %w", err)
+	}
+	for _, n := range nodes[s.cluster.UUID] {
+		if n.UUID == id {
+			return &n, nil
+		}
+	}
+	return nil, store.ErrNotFound
+}
+
+// Place implements drivers.Nodes.
+func (s *services) Place(ctx context.Context, nodeID string) (drivers.Outcome, error) {
+	node, err := s.node(ctx, nodeID)
+	if err != nil {
+		return drivers.Outcome{}, err
+	}
+	// The address comes first: it is quick and cheap to give back, a host
+	// deployed for a node that can have no address is not.
+	if node.Address == nil {
+		addressed, err := s.Store.ClaimAddress(ctx, s.fence, nodeID, s.Network.Name(), s.Network.All(node.Index))
+		if errors.Is(err, store.ErrNoAddress) {
+			return drivers.Outcome{}, fault.Permanent(err, "no free address for node %s in network %s: delete unused clusters or ask the operator to widen the network", node.Name, s.Network.Name())
+		}
+		if err != nil {
+			return drivers.Outcome{}, fenced(err)
+		}
+		node = addressed
+	}
+	if node.HostID == nil {
+		placed, outcome, err := s.Hosts.claim(ctx, s.fence, node)
+		if placed == nil || err != nil {
+			return outcome, fenced(err)
+		}
+		node = placed
+	}
+	host, err := s.Store.Host(ctx, *node.HostID)
+	if err != nil {
+		return drivers.Outcome{}, fmt.Errorf("reading the host of node %s: %w", node.Name, err)
+	}
+	return drivers.Done(fmt.Sprintf("on host %s with address %s", host.Name, *node.Address)), nil
+}
+
+// Start implements drivers.Nodes.
+func (s *services) Start(ctx context.Context, nodeID string, files []drivers.File) (drivers.Outcome, error) {
+	node, err := s.node(ctx, nodeID)
+	if err != nil {
+		return drivers.Outcome{}, err
+	}
+	if node.HostID == nil || node.Slot == nil || node.Address == nil || node.MAC == nil {
+		return drivers.Outcome{}, fault.Permanent(errors.New("node has no place"), "node %s was started before it was placed", node.Name)
+	}
+	host, err := s.Store.Host(ctx, *node.HostID)
+	if err != nil {
+		return drivers.Outcome{}, fmt.Errorf("reading the host of node %s: %w", node.Name, err)
+	}
+	spec, err := s.spec(node, host, files)
+	if err != nil {
+		return drivers.Outcome{}, err
+	}
+	if err := s.machine(host).Ensure(ctx, spec); err != nil {
+		return drivers.Outcome{}, onNode(err, node, host)
+	}
+	if node.State == model.NodeWanted || node.State == model.NodePlaced {
+		if err := s.Store.NodeState(ctx, s.fence, nodeID, model.NodeRunning, nil); err != nil {
+			return drivers.Outcome{}, fenced(err)
+		}
+	}
+	return drivers.Done("started on host " + host.Name), nil
+}
+
+func (s *services) spec(node *model.Node, host *model.Host, files []drivers.File) (lxc.Spec, error) {
+	address, err := netip.ParseAddr(*node.Address)
+	if err != nil {
+		return lxc.Spec{}, fmt.Errorf("address of node %s: %w", node.Name, err)
+	}
+	spec := lxc.Spec{
+		UUID: node.UUID, Name: node.Name, Image: node.Image,
+		VCPUs: node.VCPUs, MemoryMiB: node.MemoryMiB, DiskGiB: node.DiskGiB,
+		IDBase: uint32(firstID + *node.Slot*idRange),
+		Bridge: host.Bridge, MAC: *node.MAC,
+		Address: netip.PrefixFrom(address, s.Network.Prefix().Bits()), Gateway: s.Network.Gateway(),
+		Nameservers: s.Nameservers,
+	}
+	for _, f := range files {
+		spec.Files = append(spec.Files, lxc.File{Path: f.Path, Mode: f.Mode, Content: f.Content})
+	}
+	return spec, nil
+}
+
+func (s *services) machine(host *model.Host) NodeHost {
+	return s.Nodes.Host(host.Name, deref(host.LibvirtURI))
+}
+
+// onNode says which node and host an error of libvirt is about.
+func onNode(err error, node *model.Node, host *model.Host) error {
+	reason := fault.Reason(err, "the host reported an error that the operator finds in the log")
+	if fault.IsPermanent(err) {
+		return fault.Permanent(err, "node %s on host %s: %s", node.Name, host.Name, reason)
+	}
+	return fault.Temporary(err, "node %s on host %s: %s", node.Name, host.Name, reason)
+}
+
+// Delete implements drivers.Nodes.
+func (s *services) Delete(ctx context.Context, nodeID string) (drivers.Outcome, error) {
+	node, err := s.node(ctx, nodeID)
+	if errors.Is(err, store.ErrNotFound) {
+		return drivers.Done("gone"), nil
+	}
+	if err != nil {
+		return drivers.Outcome{}, err
+	}
+	if node.HostID != nil {
+		host, err := s.Store.Host(ctx, *node.HostID)
+		if err != nil {
+			return drivers.Outcome{}, fmt.Errorf("reading the host of node %s: %w", node.Name, err)
+		}
+		if err := s.machine(host).Delete(ctx, nodeID); err != nil {
+			return drivers.Outcome{}, onNode(err, node, host)
+		}
+	}
+	if err := s.Store.RemoveNode(ctx, s.fence, nodeID); err != nil {
+		return drivers.Outcome{}, fenced(err)
+	}
+	return drivers.Done("deleted"), nil
+}
+
+// Joined implements drivers.Records.
+func (s *services) Joined(ctx context.Context, nodeID, coeID string) error {
+	return fenced(s.Store.NodeState(ctx, s.fence, nodeID, model.NodeReady, &coeID))
+}
+
+// Observed implements drivers.Records.
+func (s *services) Observed(ctx context.Context, o drivers.Observed) error {
+	return fenced(s.Store.ObserveCluster(ctx, s.fence, o.StackID, o.APIAddress, o.COEVersion, o.ContainerVersion))
+}
+
+// SaveState implements drivers.Records.
+func (s *services) SaveState(ctx context.Context, state []byte) error {
+	if len(state) > maxDriverState {
+		return fault.Permanent(nil, "the driver keeps %d bytes of state, more than %d", len(state), maxDriverState)
+	}
+	sealed := s.Sealer.Seal(state, driverState, s.cluster.UUID)
+	return fenced(s.Store.SaveDriverState(ctx, s.fence, sealed))
+}
+
+// driverState and the cluster's uuid are what sealed driver state is bound to.
+const driverState = "driver-state"
