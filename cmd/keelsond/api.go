@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/keelson/keelson/api"
+	"github.com/keelson/keelson/internal/config"
+	"github.com/keelson/keelson/internal/keystone"
+	"github.com/keelson/keelson/internal/policy"
+	"github.com/keelson/keelson/internal/queue"
+)
+
+// startAPI lets the group run the REST API and the outbox.
+func (p *process) startAPI(ctx context.Context, group *errgroup.Group) error {
+	enforcer, err := loadPolicy(p.cfg, p.log)
+	if err != nil {
+		return err
+	}
+	authenticate, projects, err := p.authentication()
+	if err != nil {
+		return err
+	}
+	outbox := queue.NewOutbox(p.store, p.queue, p.log)
+	handler := api.New(api.Config{
+		MaxLimit: p.cfg.API.MaxLimit, MaxBody: int64(p.cfg.API.MaxBodySize), ProxyHeaders: p.cfg.API.EnableProxyHeadersParsing,
+		MaxClusters: p.cfg.Quotas.MaxClustersPerProject, OperationTimeout: p.cfg.Conductor.CreateTimeout,
+	}, api.Deps{
+		Logger: p.log, Store: p.store, Policy: enforcer, COEs: coes{p.drivers}, Certificates: p.certificates,
+		Flavors: p.catalog, Images: p.catalog, Networks: p.catalog, Keypairs: p.catalog, Projects: projects,
+		Authenticate: authenticate, Credentials: credentials, Announce: outbox.Kick, Now: time.Now,
+	})
+	l, err := p.listenAPI()
+	if err != nil {
+		return err
+	}
+	group.Go(func() error { return serveHTTP(ctx, l, handler, p.log) })
+	group.Go(func() error { return outbox.Run(ctx) })
+	group.Go(func() error { return enforcer.Run(ctx) })
+	return nil
+}
+
+func (p *process) listenAPI() (net.Listener, error) {
+	c := &p.cfg.API
+	l, err := listen("the API ([api] port)", c.Host, c.Port)
+	if err != nil || !c.EnabledSSL {
+		return l, err
+	}
+	certificate, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("[api] cert_file and key_file: %w", err), l.Close())
+	}
+	return tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}), nil
+}
+
+// authentication lets requests with a valid token pass.
+func (p *process) authentication() (func(http.Handler) http.Handler, api.Projects, error) {
+	c := &p.cfg.KeystoneAuthToken
+	if c.AuthURL == "" {
+		return nil, nil, errors.New("[keystone_authtoken] auth_url is not set: the API needs Keystone, or [identity] enabled with all-in-one")
+	}
+	client, err := keystone.NewClient(keystone.Options{
+		AuthURL: c.AuthURL, Username: c.Username, Password: c.Password.Reveal(), ProjectName: c.ProjectName,
+		UserDomainName: c.UserDomainName, ProjectDomainName: c.ProjectDomainName, CAFile: c.CAFile, Insecure: c.Insecure,
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("[keystone_authtoken]: %w", err)
+	}
+	p.onClose(func() error { client.Close(); return nil })
+	var validator keystone.Validator = client
+	if c.TokenCacheTime > 0 {
+		validator = keystone.NewCache(client, keystone.CacheOptions{Time: c.TokenCacheTime})
+	}
+	uri := c.WWWAuthenticateURI
+	if uri == "" {
+		uri = c.AuthURL
+	}
+	// The API itself hands on only what needs a token.
+	public := func(*http.Request) bool { return false }
+	return keystone.Middleware(validator, uri, public,
+		keystone.ServiceTokenRoles(c.ServiceTokenRoles, c.ServiceTokenRolesRequired), keystone.Logger(p.log)), client, nil
+}
+
+// credentials are what policy rules know of a token.
+func credentials(ctx context.Context) (policy.Credentials, bool) {
+	t := keystone.FromContext(ctx)
+	if t == nil {
+		return policy.Credentials{}, false
+	}
+	return policy.Credentials{
+		UserID: t.UserID, UserName: t.UserName, UserDomainID: t.UserDomainID, UserDomainName: t.UserDomainName,
+		ProjectID: t.ProjectID, ProjectName: t.ProjectName, ProjectDomainID: t.ProjectDomainID, ProjectDomainName: t.ProjectDomainName,
+		DomainID: t.DomainID, DomainName: t.DomainName, SystemScope: t.SystemScope, TrustID: t.TrustID,
+		IsAdminProject: t.IsAdminProject, Roles: t.Roles,
+	}, true
+}
+
+// useBuiltinIdentity makes the API check tokens with the built-in identity
+// service. Keelson's own password there lives as long as the process.
+func useBuiltinIdentity(cfg *config.Config, at net.Addr) {
+	cfg.KeystoneAuthToken.AuthURL = "http://" + at.String() + "/v3"
+	cfg.KeystoneAuthToken.Password = config.Secret(rand.Text())
+}

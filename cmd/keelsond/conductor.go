@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/keelson/keelson/conductor"
+	"github.com/keelson/keelson/internal/catalog"
+	"github.com/keelson/keelson/internal/config"
+	"github.com/keelson/keelson/internal/ipam"
+	"github.com/keelson/keelson/internal/lxc"
+	"github.com/keelson/keelson/internal/simhost"
+	"github.com/keelson/keelson/ironic"
+	"github.com/keelson/keelson/templates/hostconfig"
+)
+
+// startConductor lets the group run a conductor.
+func (p *process) startConductor(ctx context.Context, group *errgroup.Group) error {
+	network, nameservers, err := nodeNetwork(&p.cfg.Network)
+	if err != nil {
+		return err
+	}
+	machines, err := p.machines()
+	if err != nil {
+		return err
+	}
+	hosts := nodeHosts{lxc.NewPool(p.log)}
+	p.onClose(hosts.libvirt.Close)
+	c := conductor.New(conductor.Parts{
+		Store: p.store, Messages: p.queue, Drivers: p.drivers,
+		Hosts: conductor.NewHostPool(p.store, machines, hosts, p.log, conductor.HostOptions{
+			Bridge: p.cfg.Network.Bridge, CPURatio: p.cfg.Hosts.CPUAllocationRatio, RAMRatio: p.cfg.Hosts.RAMAllocationRatio,
+			DiskRatio: p.cfg.Hosts.DiskAllocationRatio, ReservedMemoryMiB: p.cfg.Hosts.ReservedMemoryMiB,
+			MaxHosts: p.cfg.Hosts.MaxHosts, ReleaseAfter: p.cfg.Hosts.ReleaseAfter,
+		}),
+		Nodes: hosts, Certificates: p.certificates, Sealer: p.sealer, Catalog: p.catalog,
+		Network: network, Nameservers: nameservers, Logger: p.log,
+	}, conductor.Options{
+		Owner: fmt.Sprintf("%s/%d", p.cfg.Host, os.Getpid()), Host: p.cfg.Host, Workers: p.cfg.Conductor.Workers,
+		Lease: p.cfg.Conductor.Lease, Poll: p.cfg.Conductor.PollInterval, Heartbeat: p.cfg.Conductor.Heartbeat,
+		StepTimeout: p.cfg.Conductor.StepTimeout,
+	})
+	group.Go(func() error { return c.Run(ctx) })
+	return nil
+}
+
+// nodeHosts reaches real hosts through libvirt and simulated ones through
+// their directory.
+type nodeHosts struct{ libvirt *lxc.Pool }
+
+func (h nodeHosts) Host(name, uri string) conductor.NodeHost {
+	if simhost.IsURI(uri) {
+		return simhost.Open(uri)
+	}
+	return libvirtHost{h.libvirt.Host(name, uri)}
+}
+
+// libvirtHost is a host whose capacity is known from Ironic or the operator.
+type libvirtHost struct{ *lxc.Host }
+
+func (h libvirtHost) Probe(ctx context.Context) error {
+	_, err := h.Host.Probe(ctx)
+	return err
+}
+
+// machines is the bare-metal service, or nil when none is configured.
+func (p *process) machines() (conductor.Machines, error) {
+	c := &p.cfg.Ironic
+	if c.EndpointOverride == "" && c.AuthURL == "" {
+		return nil, nil
+	}
+	client, err := ironic.New(ironic.Options{
+		Auth: c.AuthType, Endpoint: c.EndpointOverride, AuthURL: c.AuthURL, Username: c.Username, Password: c.Password.Reveal(),
+		UserDomainName: c.UserDomainName, ProjectName: c.ProjectName, ProjectDomainName: c.ProjectDomainName,
+		Region: c.RegionName, CAFile: c.CAFile, MinDelay: c.PollInterval, Logger: p.log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("[ironic]: %w", err)
+	}
+	p.onClose(func() error { client.Close(); return nil })
+	return &conductor.BareMetal{
+		Ironic: client, ResourceClass: c.ResourceClass, Traits: c.Traits,
+		Image: ironic.Image{Href: c.Image, Checksum: c.ImageChecksum}, LibvirtURI: p.cfg.Hosts.LibvirtURI,
+		ConfigDrive: hostconfig.ConfigDrive,
+	}, nil
+}
+
+// nodeNetwork is the network that nodes get their addresses from.
+func nodeNetwork(c *config.Network) (*ipam.Pool, []netip.Addr, error) {
+	subnet, ok := c.Subnet(c.DefaultNetwork)
+	if !ok {
+		return nil, nil, fmt.Errorf("[network] default_network: there is no network %q", c.DefaultNetwork)
+	}
+	ranges := make([]string, 0, len(subnet.Ranges))
+	for _, r := range subnet.Ranges {
+		ranges = append(ranges, r.First.String()+"-"+r.Last.String())
+	}
+	pool, err := ipam.Parse(subnet.Name, subnet.Prefix.String(), subnet.Gateway.String(), ranges...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("[network]: %w", err)
+	}
+	nameservers := make([]netip.Addr, 0, len(c.Nameservers))
+	for _, s := range c.Nameservers {
+		address, err := netip.ParseAddr(s)
+		if err != nil {
+			return nil, nil, fmt.Errorf("[network] nameservers: %w", err)
+		}
+		nameservers = append(nameservers, address)
+	}
+	return pool, nameservers, nil
+}
+
+// configuredCatalog is the catalogue of a cloud without Nova, Glance and Neutron.
+func configuredCatalog(cfg *config.Config) *catalog.Configured {
+	var c catalog.Configured
+	for _, f := range cfg.Flavors.Flavors {
+		c.Flavors = append(c.Flavors, catalog.Flavor{Name: f.Name, VCPUs: f.VCPUs, MemoryMiB: f.MemoryMiB, DiskGiB: f.DiskGiB})
+	}
+	for _, i := range cfg.Images.Images {
+		c.Images = append(c.Images, catalog.Image{Name: i.Name, Distro: i.OSDistro, NodeImage: i.NodeImage})
+	}
+	for _, n := range cfg.Network.Networks {
+		c.Networks = append(c.Networks, catalog.Network{Name: n.Name, External: true})
+	}
+	return &c
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keelson/keelson/api"
+	"github.com/keelson/keelson/conductor"
+	"github.com/keelson/keelson/drivers"
+	"github.com/keelson/keelson/drivers/fake"
+	"github.com/keelson/keelson/drivers/kubernetes"
+	"github.com/keelson/keelson/drivers/swarm"
+	"github.com/keelson/keelson/internal/config"
+	"github.com/keelson/keelson/internal/model"
+)
+
+// inTree are the drivers that come with Keelson, by name. The fake driver
+// pretends to be Swarm, for machines whose hosts are simulated.
+var inTree = map[string]func() drivers.Driver{
+	"swarm":      func() drivers.Driver { return swarm.New(swarm.Options{}) },
+	"kubernetes": func() drivers.Driver { return kubernetes.New() },
+	"fake":       func() drivers.Driver { return fake.New(fake.NewCOE(), "fake", "swarm-mode", "swarm") },
+}
+
+// loadDrivers makes the drivers that the configuration enables.
+func loadDrivers(cfg *config.Config) (*drivers.Registry, error) {
+	var all []drivers.Driver
+	for _, name := range cfg.Drivers.Enabled {
+		make, ok := inTree[name]
+		if !ok {
+			var known []string
+			for k := range inTree {
+				known = append(known, k)
+			}
+			slices.Sort(known)
+			return nil, fmt.Errorf("[drivers] enabled: there is no driver %q, only %s", name, strings.Join(known, ", "))
+		}
+		all = append(all, make())
+	}
+	return drivers.NewRegistry(all...), nil
+}
+
+// coes answers the API's questions about drivers.
+type coes struct{ *drivers.Registry }
+
+var _ api.COEs = coes{}
+
+func (c coes) NetworkDrivers(coe string) []string {
+	return c.ofCOE(coe, func(i drivers.Info) []string { return i.NetworkDrivers })
+}
+
+func (c coes) VolumeDrivers(coe string) []string {
+	return c.ofCOE(coe, func(i drivers.Info) []string { return i.VolumeDrivers })
+}
+
+// ofCOE gathers what the drivers of a COE say, each word once.
+func (c coes) ofCOE(coe string, of func(drivers.Info) []string) []string {
+	var all []string
+	for _, d := range c.All() {
+		if info := d.Info(); slices.Contains(info.COEs, coe) {
+			for _, word := range of(info) {
+				if !slices.Contains(all, word) {
+					all = append(all, word)
+				}
+			}
+		}
+	}
+	return all
+}
+
+func (c coes) ValidateTemplate(t *model.ClusterTemplate) error {
+	template := conductor.JobTemplate(t)
+	d, err := c.For(template)
+	if err != nil {
+		return err
+	}
+	return d.ValidateTemplate(template)
+}
+
+func (c coes) ValidateCluster(t *model.ClusterTemplate, cluster *model.Cluster, groups []model.NodeGroup) error {
+	template := conductor.JobTemplate(t)
+	d, err := c.For(template)
+	if err != nil {
+		return err
+	}
+	wanted := make([]drivers.NodeGroup, 0, len(groups))
+	for _, g := range groups {
+		wanted = append(wanted, drivers.NodeGroup{ID: g.UUID, Name: g.Name, Role: g.Role, NodeCount: g.NodeCount, Labels: g.Labels})
+	}
+	return d.ValidateCluster(template, &drivers.Cluster{
+		ID: cluster.UUID, Name: cluster.Name, ProjectID: cluster.ProjectID, UserID: cluster.UserID, Labels: cluster.Labels,
+	}, wanted)
+}
+
+func driverCommand(load loader) *cobra.Command {
+	cmd := &cobra.Command{Use: "driver", Short: "Drivers of container orchestration engines"}
+	cmd.AddCommand(&cobra.Command{
+		Use:   "list",
+		Short: "List the drivers that the configuration enables",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := load()
+			if err != nil {
+				return err
+			}
+			registry, err := loadDrivers(cfg)
+			if err != nil {
+				return err
+			}
+			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			_, err = fmt.Fprintln(w, "NAME\tVERSION\tCOES\tSERVER TYPES\tSTATE")
+			for _, d := range registry.All() {
+				info := d.Info()
+				state := "ready"
+				if info.Stub {
+					state = "stub"
+				}
+				_, e := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", info.Name, info.Version, strings.Join(info.COEs, ","), strings.Join(info.ServerTypes, ","), state)
+				err = errors.Join(err, e)
+			}
+			return errors.Join(err, w.Flush())
+		},
+	})
+	return cmd
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"text/tabwriter"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"github.com/keelson/keelson/internal/ca"
+	"github.com/keelson/keelson/internal/config"
+	"github.com/keelson/keelson/internal/model"
+	"github.com/keelson/keelson/internal/policy"
+	"github.com/keelson/keelson/internal/store"
+)
+
+func dbCommand(load loader) *cobra.Command {
+	cmd := &cobra.Command{Use: "db", Short: "The database schema"}
+	cmd.AddCommand(
+		&cobra.Command{
+			Use:   "sync",
+			Short: "Bring the database schema to this release",
+			Args:  cobra.NoArgs,
+			RunE: withStore(load, func(cmd *cobra.Command, s *store.Store, _ *config.Config) error {
+				return s.Migrate(cmd.Context())
+			}),
+		},
+		&cobra.Command{
+			Use:   "version",
+			Short: "Print the schema that the database has, and the one that this release needs",
+			Args:  cobra.NoArgs,
+			RunE: withStore(load, func(cmd *cobra.Command, s *store.Store, _ *config.Config) error {
+				have, want, err := s.SchemaCurrent(cmd.Context())
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "database: %s\nneeded:   %s\n", have, want)
+				return err
+			}),
+		},
+	)
+	return cmd
+}
+
+// withStore opens the database for a command.
+func withStore(load loader, do func(*cobra.Command, *store.Store, *config.Config) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, _ []string) error {
+		cfg, err := load()
+		if err != nil {
+			return err
+		}
+		s, err := openStore(cmd.Context(), cfg, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+		if err != nil {
+			return err
+		}
+		return errors.Join(do(cmd, s, cfg), s.Close())
+	}
+}
+
+func configCommand(load loader) *cobra.Command {
+	cmd := &cobra.Command{Use: "config", Short: "The configuration"}
+	cmd.AddCommand(
+		&cobra.Command{
+			Use:   "sample",
+			Short: "Print a configuration file with every option, its help and its default",
+			Args:  cobra.NoArgs,
+			RunE:  func(cmd *cobra.Command, _ []string) error { return config.WriteSample(cmd.OutOrStdout()) },
+		},
+		&cobra.Command{
+			Use:   "show",
+			Short: "Print the configuration in force, without its secrets",
+			Args:  cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				cfg, err := load()
+				if err != nil {
+					return err
+				}
+				return config.WriteShow(cmd.OutOrStdout(), cfg)
+			},
+		},
+	)
+	return cmd
+}
+
+func policyCommand(load loader) *cobra.Command {
+	cmd := &cobra.Command{Use: "policy", Short: "The rules of who may do what"}
+	cmd.AddCommand(
+		&cobra.Command{
+			Use:   "sample",
+			Short: "Print a policy file with every rule and its default",
+			Args:  cobra.NoArgs,
+			RunE:  func(cmd *cobra.Command, _ []string) error { return policy.WriteSample(cmd.OutOrStdout()) },
+		},
+		&cobra.Command{
+			Use:   "check",
+			Short: "Check the policy file and print the rules in force",
+			Args:  cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				cfg, err := load()
+				if err != nil {
+					return err
+				}
+				enforcer, err := loadPolicy(cfg, slog.New(slog.DiscardHandler))
+				if err != nil {
+					return err
+				}
+				return enforcer.WriteShow(cmd.OutOrStdout())
+			},
+		},
+	)
+	return cmd
+}
+
+func loadPolicy(cfg *config.Config, log *slog.Logger) (*policy.Enforcer, error) {
+	return policy.Load(policy.Options{File: cfg.OsloPolicy.PolicyFile, EnforceNewDefaults: cfg.OsloPolicy.EnforceNewDefaults, Logger: log})
+}
+
+func masterKeyCommand(load loader) *cobra.Command {
+	cmd := &cobra.Command{Use: "master-key", Short: "The key that seals private keys in the database"}
+	cmd.AddCommand(&cobra.Command{
+		Use:   "create",
+		Short: "Make the key file, unless there is one; API and conductors need the same",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := load()
+			if err != nil {
+				return err
+			}
+			if _, err := ca.LoadOrCreateKeyFile(cfg.X509.MasterKeyFile); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), cfg.X509.MasterKeyFile)
+			return err
+		},
+	})
+	return cmd
+}
+
+func hostCommand(load loader) *cobra.Command {
+	cmd := &cobra.Command{Use: "host", Short: "Bare-metal hosts that carry nodes"}
+	var host model.Host
+	var uri string
+	add := &cobra.Command{
+		Use:   "add",
+		Short: "Register a machine that exists, instead of taking one from Ironic",
+		Args:  cobra.NoArgs,
+		RunE: withStore(load, func(cmd *cobra.Command, s *store.Store, cfg *config.Config) error {
+			host.UUID = uuid.NewString()
+			host.State = model.HostPreparing
+			host.LibvirtURI = &uri
+			host.Bridge = cfg.Network.Bridge
+			if err := s.AddHost(cmd.Context(), &host); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "host %s added; a conductor takes it into service when its libvirt answers\n", host.Name)
+			return err
+		}),
+	}
+	flags := add.Flags()
+	flags.StringVar(&host.Name, "name", "", "its name")
+	flags.StringVar(&uri, "libvirt-uri", "", "where its libvirt listens, like lxc+tls://192.0.2.7/system")
+	flags.IntVar(&host.TotalVCPUs, "vcpus", 0, "vCPUs that nodes may have together")
+	flags.IntVar(&host.TotalMemoryMiB, "memory", 0, "MiB of memory that nodes may have together")
+	flags.IntVar(&host.TotalDiskGiB, "disk", 0, "GiB of disk that nodes may have together")
+	for _, name := range []string{"name", "libvirt-uri", "vcpus", "memory", "disk"} {
+		cobra.CheckErr(add.MarkFlagRequired(name))
+	}
+	list := &cobra.Command{
+		Use:   "list",
+		Short: "List the hosts with what is used of them",
+		Args:  cobra.NoArgs,
+		RunE: withStore(load, func(cmd *cobra.Command, s *store.Store, _ *config.Config) error {
+			hosts, err := s.Hosts(cmd.Context())
+			if err != nil {
+				return err
+			}
+			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			_, err = fmt.Fprintln(w, "NAME\tSTATE\tVCPUS\tMEMORY MIB\tDISK GIB\tIRONIC NODE\tREASON")
+			for _, h := range hosts {
+				_, e := fmt.Fprintf(w, "%s\t%s\t%d/%d\t%d/%d\t%d/%d\t%s\t%s\n", h.Name, h.State, h.UsedVCPUs, h.TotalVCPUs,
+					h.UsedMemoryMiB, h.TotalMemoryMiB, h.UsedDiskGiB, h.TotalDiskGiB, orDash(h.IronicNodeID), orDash(h.Reason))
+				err = errors.Join(err, e)
+			}
+			return errors.Join(err, w.Flush())
+		}),
+	}
+	cmd.AddCommand(add, list)
+	return cmd
+}
+
+func orDash(s *string) string {
+	if s == nil || *s == "" {
+		return "-"
+	}
+	return *s
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/gophercloud/gophercloud/v2/openstack/baremetal/v1/nodes"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/keelson/keelson/api"
+	"github.com/keelson/keelson/conductor"
+	"github.com/keelson/keelson/drivers"
+	"github.com/keelson/keelson/internal/ca"
+	"github.com/keelson/keelson/internal/catalog"
+	"github.com/keelson/keelson/internal/config"
+	"github.com/keelson/keelson/internal/identity"
+	"github.com/keelson/keelson/internal/ipam"
+	"github.com/keelson/keelson/internal/keystone"
+	"github.com/keelson/keelson/internal/lxc"
+	"github.com/keelson/keelson/internal/policy"
+	"github.com/keelson/keelson/internal/queue"
+	"github.com/keelson/keelson/internal/simhost"
+	"github.com/keelson/keelson/internal/store"
+	"github.com/keelson/keelson/ironic"
+	"github.com/keelson/keelson/ironic/ironictest"
+)
+
+// process is what the parts of one keelsond share.
+type process struct {
+	cfg *config.Config
+	log *slog.Logger
+
+	store        *store.Store
+	queue        queue.Queue
+	drivers      *drivers.Registry
+	sealer       *ca.Sealer
+	certificates *ca.CA
+	catalog      *catalog.Configured
+
+	closers []func() error
+}
+
+func (p *process) onClose(f func() error) { p.closers = append(p.closers, f) }
+
+// close gives back what the process holds, last opened first.
+func (p *process) close() {
+	for i := len(p.closers) - 1; i >= 0; i-- {
+		if err := p.closers[i](); err != nil {
+			p.log.Warn("closing", "error", err)
+		}
+	}
+}
+
+// start opens what the roles need and lets the group run it.
+func (p *process) start(ctx context.Context, group *errgroup.Group, do roles) error {
+	var err error
+	if p.drivers, err = loadDrivers(p.cfg); err != nil {
+		return err
+	}
+	p.catalog = configuredCatalog(p.cfg)
+	if do.builtin {
+		if err := os.MkdirAll(p.cfg.StatePath, 0o700); err != nil {
+			return fmt.Errorf("state_path: %w", err)
+		}
+	}
+	if err := p.openStore(ctx, do.builtin); err != nil {
+		return err
+	}
+	if err := p.openKeys(do.builtin); err != nil {
+		return err
+	}
+	if err := p.openQueue(do); err != nil {
+		return err
+	}
+	if do.builtin {
+		if err := p.startBuiltin(ctx, group); err != nil {
+			return err
+		}
+	}
+	if do.conductor {
+		if err := p.startConductor(ctx, group); err != nil {
+			return err
+		}
+	}
+	if do.api {
+		return p.startAPI(ctx, group)
+	}
+	return nil
+}
+
+func (p *process) openStore(ctx context.Context, migrate bool) error {
+	s, err := openStore(ctx, p.cfg, p.log)
+	if err != nil {
+		return err
+	}
+	p.store = s
+	p.onClose(s.Close)
+	if migrate {
+		return s.Migrate(ctx)
+	}
+	have, want, err := s.SchemaCurrent(ctx)
+	if err != nil {
+		return err
+	}
+	if have != want {
+		return fmt.Errorf("the database schema is %q, this release needs %q: run keelsond db sync", have, want)
+	}
+	return nil
+}
+
+func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger) (*store.Store, error) {
+	return store.Open(ctx, cfg.Database.Connection.Reveal(), store.Options{
+		Logger: log, MaxOpen: cfg.Database.MaxPoolSize, SlowQuery: cfg.Database.SlowQuery,
+	})
+}
+
+func (p *process) openKeys(create bool) error {
+	loadKeys := ca.LoadKeyFile
+	if create {
+		loadKeys = ca.LoadOrCreateKeyFile
+	}
+	var err error
+	if p.sealer, err = loadKeys(p.cfg.X509.MasterKeyFile); err != nil {
+		return fmt.Errorf("[x509] master_key_file (keelsond master-key create makes one): %w", err)
+	}
+	p.certificates, err = ca.New(p.store, p.sealer, ca.Options{
+		KeyType: p.cfg.X509.KeyType, RSABits: p.cfg.X509.RSAKeySize, Term: p.cfg.X509.TermOfValidity, NotFound: store.ErrNotFound,
+	})
+	return err
+}
+
+func (p *process) openQueue(do roles) error {
+	q, err := queue.Open(p.cfg.TransportURL.Reveal(), queue.Options{
+		Logger: p.log, Name: fmt.Sprintf("keelsond %s %d", p.cfg.Host, os.Getpid()), Parallel: p.cfg.Conductor.Workers,
+	})
+	if err != nil {
+		return err
+	}
+	p.queue = q
+	p.onClose(q.Close)
+	if p.cfg.TransportURL.Reveal() == "memory://" && do.api != do.conductor {
+		p.log.Warn("transport_url is memory://: no message reaches other processes, conductors find new work by asking the database only")
+	}
+	return nil
+}
+
+// startBuiltin runs the identity service and the Ironic of the embedded
+// default, as far as the configuration enables them.
+func (p *process) startBuiltin(ctx context.Context, group *errgroup.Group) error {
+	if c := &p.cfg.Identity; c.Enabled {
+		l, err := listen("the built-in identity service ([identity] port)", c.Host, c.Port)
+		if err != nil {
+			return err
+		}
+		useBuiltinIdentity(p.cfg, l.Addr())
+		server, err := identity.New(builtinIdentity(p.cfg, l.Addr(), p.log))
+		if err != nil {
+			return errors.Join(fmt.Errorf("built-in identity service: %w", err), l.Close())
+		}
+		group.Go(func() error { return server.Run(ctx, l) })
+	}
+	if c := &p.cfg.Ironic; c.Builtin {
+		l, err := listen("the built-in Ironic ([ironic] builtin_port)", "127.0.0.1", c.BuiltinPort)
+		if err != nil {
+			return err
+		}
+		server, err := ironictest.Open(ironictest.Options{StateFile: filepath.Join(p.cfg.StatePath, "ironic.json"), Logger: p.log})
+		if err != nil {
+			return errors.Join(err, l.Close())
+		}
+		for _, m := range c.BuiltinNodes {
+			server.Node(nodes.Node{
+				Name: m.Name, ProvisionState: "available", PowerState: "power off", ResourceClass: c.ResourceClass,
+				Properties: map[string]any{"cpus": m.VCPUs, "memory_mb": m.MemoryMiB, "local_gb": m.DiskGiB},
+				Extra:      map[string]any{ironic.ExtraLibvirtURI: m.LibvirtURI},
+			})
+		}
+		c.AuthType, c.EndpointOverride = ironic.AuthNone, "http://"+l.Addr().String()
+		group.Go(func() error { return serveHTTP(ctx, l, server, p.log) })
+	}
+	return nil
+}
+
+// builtinIdentity is what the built-in identity service knows: the users admin
+// and demo, and Keelson's own, whose password lives as long as the process.
+func builtinIdentity(cfg *config.Config, at net.Addr, log *slog.Logger) identity.Config {
+	return identity.Config{
+		URL:      "http://" + at.String() + "/v3",
+		Projects: []identity.Project{{Name: "admin"}, {Name: "demo"}, {Name: "service"}},
+		Users: []identity.User{
+			{Name: "admin", Password: cfg.Identity.AdminPassword.Reveal(), DefaultProject: "admin", Roles: map[string][]string{"admin": {"admin"}, "demo": {"admin"}}},
+			{Name: "demo", Password: cfg.Identity.DemoPassword.Reveal(), DefaultProject: "demo", Roles: map[string][]string{"demo": {"member"}}},
+			{Name: cfg.KeystoneAuthToken.Username, Password: cfg.KeystoneAuthToken.Password.Reveal(), DefaultProject: "service", Roles: map[string][]string{"service": {"service"}}},
+		},
+		Services: []identity.Service{
+			{Type: "container-infra", Name: "keelson", URL: publicEndpoint(cfg) + "/v1"},
+		},
+		Logger: log,
+	}
+}
+
+// publicEndpoint is where clients reach the API.
+func publicEndpoint(cfg *config.Config) string {
+	if cfg.API.PublicEndpoint != "" {
+		return cfg.API.PublicEndpoint
+	}
+	return "http://" + net.JoinHostPort(cfg.API.Host, strconv.Itoa(cfg.API.Port))
+}
