@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package swarm
+
+import (
+	"context"
+	"time"
+
+	"github.com/keelson/keelson/drivers"
+	"github.com/keelson/keelson/internal/fault"
+)
+
+// Names of the steps.
+const (
+	stepCertificates = "certificates"
+	stepPlace        = "node.place"
+	stepStart        = "node.start"
+	stepInit         = "swarm.init" // by the first manager
+	stepJoin         = "swarm.join"
+	stepReady        = "swarm.ready" // all new nodes are
+	stepRecord       = "cluster.record"
+	stepDrain        = "swarm.drain"
+	stepRemove       = "swarm.remove"
+	stepDelete       = "node.delete"
+	stepRestore      = "swarm.restore" // a leaving node stays after all
+)
+
+// engineTimeout bounds the steps that wait for engines: a node starts within a
+// second, so one that is not there after minutes will not come.
+const engineTimeout = 3 * time.Minute
+
+// Plan implements drivers.Driver.
+//
+// A node is recorded as joined (state ready) by the operation's last step
+// only. So nodes that are not ready are those which this operation makes, and
+// undoing an update knows which to remove.
+func (d *Driver) Plan(_ context.Context, job *drivers.Job) ([]drivers.Step, error) {
+	switch op := job.Operation; {
+	case op.Kind == drivers.Delete, op.Kind == drivers.Create && op.Undo:
+		var p plan
+		for i := range job.Nodes {
+			p.add(stepDelete, job.Nodes[i].ID)
+		}
+		return p, nil
+	case op.Kind == drivers.Update && op.Undo:
+		return undoPlan(job), nil
+	case op.Kind == drivers.Create, op.Kind == drivers.Update:
+		return growPlan(job), nil
+	default:
+		return nil, fault.Permanent(nil, "the swarm driver knows no operation %q", op.Kind)
+	}
+}
+
+// plan is a list of steps in the making.
+type plan []drivers.Step
+
+// add appends a step and returns its key.
+func (p *plan) add(name, nodeID string, needs ...drivers.StepKey) drivers.StepKey {
+	step := drivers.Step{Name: name, NodeID: nodeID, Needs: needs}
+	switch name {
+	case stepInit, stepJoin, stepReady, stepRemove, stepRestore:
+		step.Timeout = engineTimeout
+	case stepDrain:
+		step.Timeout = 2 * engineTimeout
+	}
+	*p = append(*p, step)
+	return step.Key()
+}
+
+// growPlan makes the new nodes, then removes the leaving ones: their tasks
+// have where to go, and managers are replaced before they go.
+func growPlan(job *drivers.Job) plan {
+	var p plan
+	certificates := p.add(stepCertificates, "")
+	members := []drivers.StepKey{certificates} // what swarm.ready waits for
+	formed := isFormed(job)
+	// Each manager joins after the one before it, workers after the first.
+	var first, before []drivers.StepKey
+	for _, n := range newNodes(job) {
+		place := p.add(stepPlace, n.ID)
+		started := p.add(stepStart, n.ID, certificates, place)
+		var joined drivers.StepKey
+		switch {
+		case n.Master() && !formed:
+			formed = true
+			joined = p.add(stepInit, n.ID, started)
+			first = []drivers.StepKey{joined}
+			before = first
+		case n.Master():
+			joined = p.add(stepJoin, n.ID, append([]drivers.StepKey{started}, before...)...)
+			before = []drivers.StepKey{joined}
+		default:
+			joined = p.add(stepJoin, n.ID, append([]drivers.StepKey{started}, first...)...)
+		}
+		members = append(members, joined)
+	}
+	ready := p.add(stepReady, "", members...)
+	last := []drivers.StepKey{ready}
+	for _, n := range leavingNodes(job) {
+		drained := p.add(stepDrain, n.ID, ready)
+		removed := p.add(stepRemove, n.ID, drained)
+		last = append(last, p.add(stepDelete, n.ID, removed))
+	}
+	p.add(stepRecord, "", last...)
+	return p
+}
+
+// undoPlan brings a cluster back to what it was before the update.
+func undoPlan(job *drivers.Job) plan {
+	var p plan
+	formed := isFormed(job)
+	for _, n := range newNodes(job) {
+		if !formed { // there is no swarm to remove it from
+			p.add(stepDelete, n.ID)
+			continue
+		}
+		p.add(stepDelete, n.ID, p.add(stepRemove, n.ID))
+	}
+	for _, n := range leavingNodes(job) {
+		p.add(stepRestore, n.ID)
+	}
+	return p
+}
+
+// newNodes are those that the operation makes, masters first: all nodes of a
+// create, in an update those which are not ready yet.
+func newNodes(job *drivers.Job) []*drivers.Node {
+	var masters, workers []*drivers.Node
+	for i := range job.Nodes {
+		n := &job.Nodes[i]
+		switch {
+		case n.State == drivers.NodeLeaving:
+		case job.Operation.Kind != drivers.Create && n.State == drivers.NodeReady:
+		case n.Master():
+			masters = append(masters, n)
+		default:
+			workers = append(workers, n)
+		}
+	}
+	return append(masters, workers...)
+}
+
+// departing are the nodes that the operation takes out of the swarm.
+func departing(job *drivers.Job) []*drivers.Node {
+	if job.Operation.Undo {
+		return newNodes(job)
+	}
+	return leavingNodes(job)
+}
+
+func leavingNodes(job *drivers.Job) []*drivers.Node {
+	var leaving []*drivers.Node
+	for i := range job.Nodes {
+		if n := &job.Nodes[i]; n.State == drivers.NodeLeaving {
+			leaving = append(leaving, n)
+		}
+	}
+	return leaving
+}
+
+// isFormed tells whether there was a swarm before the operation.
+func isFormed(job *drivers.Job) bool {
+	if job.Operation.Kind == drivers.Create {
+		return false
+	}
+	for i := range job.Nodes {
+		n := &job.Nodes[i]
+		if n.Master() && (n.State == drivers.NodeReady || n.State == drivers.NodeLeaving) {
+			return true
+		}
+	}
+	return false
+}
