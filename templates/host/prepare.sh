@@ -1,0 +1,188 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# Make this machine a Keelson host: a bridge, and a libvirtd that runs LXC
+# nodes. unprepare.sh takes all of it away again.
+#
+# libvirtd gets a mount namespace and directories of its own, so the machine's
+# libvirt, if it has one, is left alone, and several hosts can be prepared on
+# one machine (with different KEELSON_STATE, KEELSON_BRIDGE and address, or in
+# different network namespaces). Running it again repairs what is missing: it
+# also starts a libvirtd that has died, and running nodes go on running.
+#
+# Environment:
+#   KEELSON_STATE        directory of the host       (/var/lib/keelson/host)
+#   KEELSON_BRIDGE       bridge for the nodes        (keelson0)
+#   KEELSON_BRIDGE_CIDR  its address and network     (10.42.0.1/16)
+#   KEELSON_BRIDGE_NAT   "yes": nodes reach what the machine reaches (no)
+#   KEELSON_IMAGE_CACHE  directory of node images    (/var/cache/keelson/images)
+#
+# Prints, and writes to KEELSON_STATE/host.env, the connection URI, the bridge
+# and its address as shell assignments.
+set -eu
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+here=$(cd "$(dirname "$0")" && pwd)
+
+STATE=${KEELSON_STATE:-/var/lib/keelson/host}
+BRIDGE=${KEELSON_BRIDGE:-keelson0}
+CIDR=${KEELSON_BRIDGE_CIDR:-10.42.0.1/16}
+NAT=${KEELSON_BRIDGE_NAT:-no}
+IMAGES=${KEELSON_IMAGE_CACHE:-/var/cache/keelson/images}
+
+fail() {
+	echo "prepare: $*" >&2
+	exit 1
+}
+
+check_machine() {
+	[ "$(id -u)" = 0 ] || fail "must be run by root"
+	for program in libvirtd virsh mkfs.ext4 ip iptables unshare nsenter; do
+		command -v $program >/dev/null || fail "$program is not installed: apt-get install libvirt-daemon-system libvirt-daemon-driver-lxc libvirt-clients e2fsprogs iproute2 iptables"
+	done
+	[ -x /usr/bin/python3 ] || fail "/usr/bin/python3 is not installed: the lxc hook needs it"
+	ls /usr/lib/*/libvirt/connection-driver/libvirt_driver_lxc.so >/dev/null 2>&1 ||
+		fail "libvirt has no LXC driver: apt-get install libvirt-daemon-driver-lxc"
+	kernel=$(uname -r)
+	printf '5.19\n%s\n' "${kernel%%-*}" | sort -CV || fail "Linux $kernel is too old: 5.19 is needed"
+	case $STATE in /?*) ;; *) fail "KEELSON_STATE must be an absolute path, not '$STATE'" ;; esac
+	case $BRIDGE in *[!a-zA-Z0-9_.-]* | "" | ????????????????*) fail "KEELSON_BRIDGE must be a name of at most 15 characters" ;; esac
+	[ ${#STATE} -le 80 ] || fail "KEELSON_STATE is too long for a socket below it"
+}
+
+make_directories() {
+	# The node's root user must be able to pass through it to its own root.
+	for directory in "$STATE" "$STATE/roots" "$STATE/work"; do
+		mkdir -p "$directory"
+		chmod 711 "$directory"
+	done
+	for directory in nodes ns run etc etc/hooks lib cache log; do
+		mkdir -p "$STATE/$directory"
+	done
+	chmod 700 "$STATE/nodes" "$STATE/ns"
+	mkdir -p "$IMAGES"
+	chmod 700 "$IMAGES"
+}
+
+make_bridge() {
+	if [ ! -e "/sys/class/net/$BRIDGE" ]; then
+		# An address of its own keeps the bridge's from changing with its ports.
+		ip link add "$BRIDGE" address "$(od -An -N5 -tx1 /dev/urandom | sed 's/ /:/g; s/^/02/')" type bridge forward_delay 0
+	fi
+	ip address replace "$CIDR" dev "$BRIDGE"
+	ip link set "$BRIDGE" up
+	# Where br_netfilter is on, bridged packets pass the FORWARD chain, which
+	# Docker and some distributions close.
+	rule filter FORWARD -i "$BRIDGE" -o "$BRIDGE" -j ACCEPT
+	rule filter INPUT -i "$BRIDGE" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+	if [ "$NAT" = yes ]; then
+		rule filter FORWARD -i "$BRIDGE" ! -o "$BRIDGE" -j ACCEPT
+		rule filter FORWARD -o "$BRIDGE" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+		network=$(ip -4 route show dev "$BRIDGE" proto kernel scope link | cut -d' ' -f1 | head -n 1)
+		rule nat POSTROUTING -s "$network" ! -d "$network" -j MASQUERADE
+		if [ "$(cat /proc/sys/net/ipv4/ip_forward)" = 0 ]; then
+			touch "$STATE/set-ip-forward"
+			echo 1 >/proc/sys/net/ipv4/ip_forward
+		fi
+	fi
+}
+
+# rule TABLE CHAIN … puts a rule first in its chain, once. The comment is how
+# unprepare.sh knows it.
+rule() {
+	table=$1 chain=$2
+	shift 2
+	set -- -m comment --comment "keelson:$BRIDGE" "$@"
+	iptables -w -t "$table" -C "$chain" "$@" 2>/dev/null || iptables -w -t "$table" -I "$chain" "$@"
+}
+
+install_hook() {
+	# Renamed into place, because libvirtd may be calling it.
+	install -m 755 "$here/lxc-hook" "$STATE/etc/hooks/.lxc"
+	mv "$STATE/etc/hooks/.lxc" "$STATE/etc/hooks/lxc"
+	printf 'STATE=/run/keelson\nIMAGES=%s\n' "$IMAGES" >"$STATE/etc/hooks/keelson.conf"
+}
+
+write_config() {
+	cat >"$STATE/etc/libvirtd.conf" <<-END
+		listen_tls = 0
+		listen_tcp = 0
+		unix_sock_rw_perms = "0700"
+		unix_sock_ro_perms = "0700"
+		auth_unix_rw = "none"
+		auth_unix_ro = "none"
+		log_outputs = "3:file:$STATE/log/libvirtd.log"
+	END
+	# Walls are user namespaces, cgroups and capabilities; the generic AppArmor
+	# profile of libvirt-lxc would forbid Docker its mounts.
+	echo 'security_driver = "none"' >"$STATE/etc/lxc.conf"
+}
+
+# make_namespace makes the mount namespace of libvirtd and pins it to a file,
+# so that it outlives libvirtd.
+#
+# Mounts are shared within it: each node's controller gets a copy of it, and
+# only when unmounting reaches those copies can a node's disk be set free while
+# others run.
+make_namespace() {
+	mountpoint -q "$STATE/ns" || { mount --bind "$STATE/ns" "$STATE/ns" && mount --make-private "$STATE/ns"; }
+	if ! mountpoint -q "$STATE/ns/mnt"; then
+		mkdir -p /etc/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt
+		: >"$STATE/ns/mnt"
+		unshare --mount="$STATE/ns/mnt" --propagation slave sh -eu -c '
+			mount --make-rshared /
+			# Were /run/libvirt the mount point, whoever removes that directory on
+			# the machine would take libvirtd its sockets away.
+			mount -t tmpfs -o mode=755,size=1m,nosuid,nodev run /run
+			mkdir /run/libvirt /run/keelson
+			mount --bind "$1/run" /run/libvirt
+			# Nodes pass through it to their roots, as users without rights, which
+			# they might not have on the way to KEELSON_STATE.
+			mount --bind "$1" /run/keelson
+			mount --bind "$1/etc" /etc/libvirt
+			mount --bind "$1/lib" /var/lib/libvirt
+			mount --bind "$1/cache" /var/cache/libvirt
+			mount --bind "$1/log" /var/log/libvirt
+			# libvirt cannot work with v1 controllers and an empty v2 side by side.
+			if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi
+		' sh "$STATE" || { umount "$STATE/ns/mnt"; fail "cannot make the mount namespace of libvirtd"; }
+	fi
+}
+
+start_libvirtd() {
+	if ! virsh -q -c "$URI" version >/dev/null 2>&1; then
+		rm -f "$STATE/libvirtd.pid"
+		nsenter --mount="$STATE/ns/mnt" libvirtd --daemon --config /etc/libvirt/libvirtd.conf --pid-file "$STATE/libvirtd.pid" ||
+			fail "libvirtd does not start: see $STATE/log/libvirtd.log"
+		tries=0
+		until virsh -q -c "$URI" version >/dev/null 2>&1; do
+			tries=$((tries + 1))
+			[ $tries -le 200 ] || fail "libvirtd does not answer on $STATE/run/libvirt-sock: see $STATE/log/libvirtd.log"
+			sleep 0.1
+		done
+	fi
+}
+
+# pool NAME DIRECTORY
+pool() {
+	virsh -q -c "$URI" pool-info "$1" >/dev/null 2>&1 || virsh -q -c "$URI" pool-define-as "$1" dir --target "$2" >/dev/null
+	virsh -q -c "$URI" pool-autostart "$1" >/dev/null
+	LC_ALL=C virsh -q -c "$URI" pool-info "$1" | grep -q '^State: *running' || virsh -q -c "$URI" pool-start "$1" >/dev/null
+}
+
+check_machine
+URI="lxc:///system?socket=$STATE/run/libvirt-sock"
+make_directories
+cat >"$STATE/host.env" <<END
+KEELSON_HOST_URI='$URI'
+KEELSON_HOST_BRIDGE='$BRIDGE'
+KEELSON_HOST_CIDR='$CIDR'
+END
+make_bridge
+install_hook
+write_config
+make_namespace
+start_libvirtd
+pool keelson /run/keelson/nodes       # disks and files of the nodes
+pool keelson-images "$IMAGES"         # which images are here
+pool keelson-hooks /etc/libvirt/hooks # whether the hook is here
+cat "$STATE/host.env"

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hostconfig
+
+import (
+	"flag"
+	"io/fs"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/keelson/keelson/templates"
+)
+
+var update = flag.Bool("update", false, "write the golden file anew")
+
+var host = Host{Name: "host-1", Bridge: "keelson0", BridgeCIDR: netip.MustParsePrefix("10.42.0.1/16"), BridgeNAT: true}
+
+func TestGolden(t *testing.T) {
+	files := fstest.MapFS{
+		"lxc-hook":     {Data: []byte("#!/usr/bin/python3 -IS\nprint(\"it's: {a: 1}\")\n\n\tx = '%s' # \\n\n")},
+		"prepare.sh":   {Data: []byte("#!/bin/sh\nexit 0\n")},
+		"unprepare.sh": {Data: []byte("#!/bin/sh\nexit 0\n")},
+	}
+	got, err := render(host, files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden := filepath.Join("testdata", "host.yaml")
+	if *update {
+		if err := os.WriteFile(golden, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s (-want +got; accept with -update):\n%s", golden, diff)
+	}
+}
+
+// The real scripts survive the way through YAML byte by byte and are programs.
+func TestRealFilesArriveUnharmed(t *testing.T) {
+	rendered, err := Render(host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(string(rendered), "#cloud-config\n") {
+		t.Errorf("begins with %.20q", rendered)
+	}
+	var doc document
+	if err := yaml.Unmarshal(rendered, &doc); err != nil {
+		t.Fatal(err)
+	}
+	root := t.TempDir()
+	written := map[string]string{}
+	for _, f := range doc.WriteFiles {
+		path := filepath.Join(root, f.Path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(f.Content), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		written[f.Path] = path
+	}
+	for _, name := range []string{"lxc-hook", "prepare.sh", "unprepare.sh"} {
+		want, err := fs.ReadFile(templates.Host(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(written[scripts+"/"+name])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), string(got)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+	for name, check := range map[string][]string{
+		"prepare.sh":   {"sh", "-n"},
+		"unprepare.sh": {"sh", "-n"},
+		"lxc-hook":     {"python3", "-c", "import ast, sys; ast.parse(open(sys.argv[1]).read())"},
+	} {
+		if out, err := exec.Command(check[0], append(check[1:], written[scripts+"/"+name])...).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
+	// The script reads the settings under the names that are written here.
+	prepare, err := os.ReadFile(written[scripts+"/prepare.sh"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings, err := os.ReadFile(written[environment])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(settings)) {
+		name, _, _ := strings.Cut(line, "=")
+		if !strings.Contains(string(prepare), "${"+name+":-") {
+			t.Errorf("prepare.sh does not read %s", name)
+		}
+	}
+	// Every program that the script insists on comes with a package.
+	for _, want := range []string{"libvirt-daemon-driver-lxc", "python3", "e2fsprogs", "iptables"} {
+		if !strings.Contains(strings.Join(doc.Packages, " "), want) {
+			t.Errorf("package %s is missing", want)
+		}
+	}
+}
+
+func TestBadHostsAreRefused(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*Host)
+		says   string
+	}{
+		{"no name", func(h *Host) { h.Name = "" }, "DNS label"},
+		{"name with a newline", func(h *Host) { h.Name = "a\nb" }, "DNS label"},
+		{"dotted name", func(h *Host) { h.Name = "a.b" }, "DNS label"},
+		{"long bridge", func(h *Host) { h.Bridge = "keelson-bridge-0" }, "bridge"},
+		{"bridge with a space", func(h *Host) { h.Bridge = "a b" }, "bridge"},
+		{"bridge with a newline", func(h *Host) { h.Bridge = "a\nX=y" }, "bridge"},
+		{"no address", func(h *Host) { h.BridgeCIDR = netip.Prefix{} }, "IPv4"},
+		{"IPv6", func(h *Host) { h.BridgeCIDR = netip.MustParsePrefix("2001:db8::1/64") }, "IPv4"},
+		{"network address", func(h *Host) { h.BridgeCIDR = netip.MustParsePrefix("10.42.0.0/16") }, "IPv4"},
+	} {
+		h := host
+		c.change(&h)
+		if out, err := Render(h); err == nil || !strings.Contains(err.Error(), c.says) || out != nil {
+			t.Errorf("%s: error is %v, want %q in it", c.name, err, c.says)
+		}
+	}
+}

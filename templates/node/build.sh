@@ -1,0 +1,117 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# Build the tree that all tenant nodes of a host share as their read-only root.
+#
+#   build.sh IMAGE_DIR
+#
+# The tree goes to IMAGE_DIR/keelson-node-<digest of this recipe>; the link
+# IMAGE_DIR/keelson-node names the newest one. A tree that is there already is
+# kept, so the second run takes no time. Trees are never changed once built:
+# running nodes have them as a layer. Prints the name of the tree on stdout.
+#
+# Needs root, debootstrap and the machine's own apt configuration (mirror and
+# proxy are taken from there).
+set -eu
+
+SUITE=bookworm
+NAME=keelson-node
+recipe=$(cd "$(dirname "$0")" && pwd)
+images=${1:?usage: build.sh IMAGE_DIR}
+
+say() { echo "$NAME: $*" >&2; }
+
+# digest_of_recipe covers all that decides what is in the tree.
+digest_of_recipe() {
+	(
+		cd "$recipe"
+		echo "$SUITE $(dpkg --print-architecture)"
+		find build.sh packages root -type f -print | LC_ALL=C sort | xargs sha256sum
+		find root -type f -perm -u+x -print | LC_ALL=C sort
+	) | sha256sum | cut -c1-12
+}
+
+# mirror_of SUITE prints the archive that this machine's apt uses for it.
+mirror_of() {
+	apt-get indextargets --format '$(RELEASE) $(CODENAME) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
+		awk -v suite="$1" '($1 == suite || $2 == suite) && $3 == "main" { sub("/$", "", $4); print $4; exit }'
+}
+
+# export_proxy hands apt's proxies on to debootstrap, which uses wget.
+export_proxy() {
+	eval "$(apt-config shell http Acquire::http::Proxy https Acquire::https::Proxy)"
+	if [ -n "${http:-}" ] && [ "$http" != DIRECT ]; then export http_proxy="$http"; fi
+	if [ -n "${https:-}" ] && [ "$https" != DIRECT ]; then export https_proxy="$https"; fi
+}
+
+# chroot_apt runs apt-get in the new tree, as quietly as errors allow.
+chroot_apt() {
+	DEBIAN_FRONTEND=noninteractive chroot "$tree" apt-get -qq -y \
+		-o Acquire::http::Proxy="${http_proxy:-DIRECT}" -o Acquire::https::Proxy="${https_proxy:-DIRECT}" \
+		-o Acquire::Retries=3 -o APT::Install-Recommends=false "$@"
+}
+
+target=$NAME-$(digest_of_recipe)
+mkdir -p "$images"
+chmod 700 "$images" # the tree has setuid programs that are nobody's business on the host
+if [ ! -d "$images/$target" ]; then
+	[ "$(id -u)" = 0 ] || { say "must be run by root"; exit 1; }
+	command -v debootstrap >/dev/null || { say "debootstrap is not installed: apt-get install debootstrap"; exit 1; }
+
+	exec 9>"$images/.lock"
+	flock 9 # one build at a time; the second finds the tree made
+fi
+if [ ! -d "$images/$target" ]; then
+	export_proxy
+	mirror=$(mirror_of $SUITE)
+	mirror=${mirror:-http://deb.debian.org/debian}
+	rm -rf "$images"/.build.*
+	work=$(mktemp -d "$images/.build.XXXXXX")
+	trap 'rm -rf "$work"' EXIT
+	trap 'exit 1' HUP INT TERM
+	tree=$work/root
+
+	say "building $target from $mirror"
+	include=$(grep -v '^#' "$recipe/packages" | paste -sd, -)
+	mkdir -p "$images/.debs" # packages are fetched once, whatever changes in the recipe
+	if ! debootstrap --variant=minbase --cache-dir="$(realpath "$images/.debs")" --include="$include" $SUITE "$tree" "$mirror" >"$work/log" 2>&1; then
+		tail -n 20 "$work/log" >&2
+		say "debootstrap failed; the mirror is $mirror"
+		exit 1
+	fi
+
+	echo "deb $mirror $SUITE main" >"$tree/etc/apt/sources.list"
+	security=$(mirror_of $SUITE-security)
+	if [ -n "$security" ]; then
+		echo "deb $security $SUITE-security main" >>"$tree/etc/apt/sources.list"
+		chroot_apt update >>"$work/log" 2>&1 && chroot_apt upgrade >>"$work/log" 2>&1 || {
+			tail -n 20 "$work/log" >&2
+			say "security updates could not be installed from $security"
+			exit 1
+		}
+	fi
+
+	cp -R "$recipe/root/." "$tree/"
+	find "$tree/etc/keelson" "$tree/usr/sbin/keelson-init" -type f -exec chmod 755 {} +
+	mkdir -p "$tree/etc/docker"
+	# runsv keeps its pipes where a restart empties them.
+	ln -s /run/runit/dockerd "$tree/etc/keelson/service/dockerd/supervise"
+	ln -s /run/runit/dockerd-log "$tree/etc/keelson/service/dockerd/log/supervise"
+
+	# What each node gets of its own, and what nobody reads.
+	rm -rf "$tree/etc/hostname" "$tree/etc/resolv.conf" "$tree/etc/machine-id" "$tree"/etc/ssh/ssh_host_* \
+		"$tree"/var/cache/apt/* "$tree"/var/lib/apt/lists/* "$tree"/var/log/*.log "$tree"/var/log/apt \
+		"$tree"/usr/share/man/* "$tree"/usr/share/info/* "$tree"/usr/share/locale/* \
+		"$tree"/run/* "$tree"/tmp/* "$tree"/dev/*
+	find "$tree/usr/share/doc" -type f ! -name copyright -delete
+	mkdir -p "$tree/var/lib/docker" "$tree/var/log/apt"
+
+	mv "$tree" "$images/$target"
+	say "built $target, $(du -sm "$images/$target" | cut -f1) MiB"
+fi
+
+if [ "$(readlink "$images/$NAME" || true)" != "$target" ]; then
+	ln -sfn "$target" "$images/.$NAME.link"
+	mv -T "$images/.$NAME.link" "$images/$NAME"
+fi
+echo "$target"
