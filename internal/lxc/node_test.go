@@ -708,3 +708,25 @@ func BenchmarkNode(b *testing.B) {
 	b.ReportMetric(per(answered), "ms/docker")
 	b.ReportMetric(per(deleted), "ms/deleted")
 }
+
+// BenchmarkSixteenNodes measures the first and the last of many nodes that run
+// side by side.
+func BenchmarkSixteenNodes(b *testing.B) {
+	h := sharedHost(b)
+	for b.Loop() {
+		var took []time.Duration
+		var ids []string
+		for range 16 {
+			begin := time.Now()
+			n := h.start(b, h.spec())
+			n.dockerAnswers(b)
+			took = append(took, time.Since(begin))
+			ids = append(ids, n.UUID)
+		}
+		b.ReportMetric(float64(took[0].Milliseconds()), "ms/first")
+		b.ReportMetric(float64(took[15].Milliseconds()), "ms/sixteenth")
+		for _, id := range ids {
+			h.remove(b, id)
+		}
+	}
+}
