@@ -179,27 +179,32 @@ var errNoManager = errors.New("no manager of the swarm answers")
 // state, passing over the nodes in except. No manager is a temporary error.
 func (d *Driver) manager(ctx context.Context, job *drivers.Job, except ...*drivers.Node) (*engine, *system.Info, error) {
 	swarmID := loadState(job).SwarmID
-	var failures []error
+	err := errNoManager
+	reason := errNoManager.Error()
 	for i := range job.Nodes {
 		n := &job.Nodes[i]
 		if !n.Master() || n.Address == "" || slices.Contains(except, n) {
 			continue
 		}
-		e, err := d.connect(ctx, job, n)
-		if err != nil {
-			return nil, nil, err
+		e, failure := d.connect(ctx, job, n)
+		if failure != nil {
+			return nil, nil, failure
 		}
-		info, err := e.look(ctx)
-		if err == nil && isManager(info, swarmID) {
+		info, failure := e.look(ctx)
+		switch {
+		case failure != nil:
+			err = errors.Join(err, failure)
+		case isManager(info, swarmID):
 			return e, info, nil
+		case info.Swarm.ControlAvailable && info.Swarm.Cluster == nil:
+			err = errors.Join(err, fmt.Errorf("node %s: %s", n.Name, info.Swarm.Error))
+			reason = "the swarm has no leader, as most of its managers do not answer"
+		default:
+			err = errors.Join(err, fmt.Errorf("node %s does not manage the cluster's swarm", n.Name))
 		}
 		e.Close()
-		if err == nil {
-			err = fmt.Errorf("node %s does not manage the cluster's swarm", n.Name)
-		}
-		failures = append(failures, err)
 	}
-	return nil, nil, fault.Temporary(errors.Join(append(failures, errNoManager)...), "no manager of the swarm answers")
+	return nil, nil, fault.Temporary(err, "%s", reason)
 }
 
 // isManager tells whether the engine manages that swarm, or any when the id is

@@ -28,7 +28,7 @@ func (d *Driver) Health(ctx context.Context, job *drivers.Job) (drivers.Health, 
 	manager, _, err := d.manager(ctx, job, leavingNodes(job)...)
 	switch {
 	case errors.Is(err, errNoManager) && ctx.Err() == nil:
-		unhealthy("api", fault.Reason(err, "no manager answers"))
+		unhealthy("api", fault.Reason(err, errNoManager.Error()))
 		return health, nil
 	case err != nil:
 		return drivers.Health{Status: drivers.Unknown}, err
@@ -40,8 +40,7 @@ func (d *Driver) Health(ctx context.Context, job *drivers.Job) (drivers.Health, 
 	known, err := manager.members(ctx)
 	switch {
 	case err != nil && ctx.Err() == nil:
-		// Without a majority of managers it answers, and knows nothing.
-		unhealthy("api", "the swarm has no leader: too few of its managers answer")
+		unhealthy("api", fault.Reason(err, errNoManager.Error()))
 		return health, nil
 	case err != nil:
 		return drivers.Health{Status: drivers.Unknown}, err
@@ -70,7 +69,7 @@ func trouble(m *swarm.Node, n *drivers.Node) string {
 		return string(m.Status.State)
 	case n.Master() && m.ManagerStatus == nil:
 		return "it is not a manager"
-	case n.Master() && m.ManagerStatus.Reachability != swarm.ReachabilityReachable:
+	case n.Master() && !reachable(m):
 		return "the other managers do not reach it"
 	}
 	return ""

@@ -215,7 +215,7 @@ func isReady(m *swarm.Node, role swarm.NodeRole) bool {
 	if m == nil || m.Status.State != swarm.NodeStateReady {
 		return false
 	}
-	return role == swarm.NodeRoleWorker || m.ManagerStatus != nil && m.ManagerStatus.Reachability == swarm.ReachabilityReachable
+	return role == swarm.NodeRoleWorker || reachable(m)
 }
 
 // record notes the nodes as joined and what users see of the cluster.

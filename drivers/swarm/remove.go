@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -13,6 +14,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/keelson/keelson/drivers"
+	"github.com/keelson/keelson/internal/fault"
 )
 
 // drain makes the swarm move its tasks away from a leaving node and waits,
@@ -88,8 +90,7 @@ func (d *Driver) remove(ctx context.Context, job *drivers.Job, node *drivers.Nod
 	if node.Address == "" {
 		return drivers.Done("was never placed"), nil
 	}
-	going := departing(job)
-	manager, _, err := d.manager(ctx, job, going...)
+	manager, _, err := d.manager(ctx, job, departing(job)...)
 	if errors.Is(err, errNoManager) && job.Operation.Undo && !node.Master() && ctx.Err() == nil {
 		// The swarm can live with the entry of a worker that is gone, the
 		// project not with a node that it did not get.
@@ -112,7 +113,7 @@ func (d *Driver) remove(ctx context.Context, job *drivers.Job, node *drivers.Nod
 	}
 	for _, m := range entries {
 		if m.Spec.Role == swarm.NodeRoleManager || m.ManagerStatus != nil {
-			return manager.demote(ctx, known, m, going, node)
+			return d.demote(ctx, job, manager, known, m)
 		}
 	}
 	// Its engine need not leave: it is deleted next, and the swarm refuses the
@@ -135,31 +136,83 @@ func (e *engine) forget(ctx context.Context, m *swarm.Node) error {
 	return nil
 }
 
-// demote turns a leaving manager into a worker when it is its turn.
-func (e *engine) demote(ctx context.Context, known members, m *swarm.Node, going []*drivers.Node, node *drivers.Node) (drivers.Outcome, error) {
-	if next := nextToGo(known, going); next != nil && next != node {
-		return drivers.Again(againPause, "waits until "+next.Name+" is no manager any more"), nil
+// demote turns a leaving manager into a worker, as soon as the swarm can do
+// without it. It waits for nothing but the swarm itself: no step may depend on
+// another that the plan does not put before it.
+func (d *Driver) demote(ctx context.Context, job *drivers.Job, manager *engine, known members, m *swarm.Node) (drivers.Outcome, error) {
+	answers := d.answering(ctx, job, known)
+	now, why, err := demotions(known, departing(job), m, answers)
+	if err != nil {
+		return drivers.Outcome{}, err
 	}
-	return drivers.Again(againPause, "becomes a worker"), e.update(ctx, m, swarm.NodeRoleWorker, swarm.NodeAvailabilityDrain)
+	for _, m := range now {
+		if err := manager.update(ctx, m, swarm.NodeRoleWorker, swarm.NodeAvailabilityDrain); err != nil {
+			return drivers.Outcome{}, err
+		}
+	}
+	return drivers.Again(againPause, why), nil
 }
 
-// nextToGo returns the leaving manager whose turn it is, nil when all are
-// workers already: those that do not answer go first, as each living one that
-// went before them would bring the swarm closer to losing its quorum.
-func nextToGo(known members, going []*drivers.Node) *drivers.Node {
-	var next *drivers.Node
-	nextDead := false
-	for _, n := range going {
+// answering asks all managers at once and returns the ids of those that are
+// alive. The swarm itself takes some seconds to notice that one died, and a
+// majority lost in that time is lost for good.
+func (d *Driver) answering(ctx context.Context, job *drivers.Job, known members) map[string]bool {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	answers := map[string]bool{}
+	for i := range job.Nodes {
+		n := &job.Nodes[i]
 		m := known.find(n)
-		if m == nil || m.ManagerStatus == nil {
+		if m == nil || !reachable(m) {
 			continue
 		}
-		dead := m.ManagerStatus.Reachability != swarm.ReachabilityReachable
-		if next == nil || dead && !nextDead || dead == nextDead && n.Index > next.Index {
-			next, nextDead = n, dead
+		wg.Go(func() {
+			if d.ownID(ctx, job, n) == m.ID {
+				mu.Lock()
+				answers[m.ID] = true
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return answers
+}
+
+// reachable tells whether the member is a manager that the others reach.
+func reachable(m *swarm.Node) bool {
+	return m.ManagerStatus != nil && m.ManagerStatus.Reachability == swarm.ReachabilityReachable
+}
+
+// demotions decides which managers to demote now, on the way to demoting m,
+// and says why. Leaving ones that are dead go first, as each living one that
+// went before them would bring the swarm closer to losing its majority.
+func demotions(known members, going []*drivers.Node, m *swarm.Node, answers map[string]bool) (now []*swarm.Node, why string, err error) {
+	for _, n := range going {
+		if other := known.find(n); other != nil && other.ManagerStatus != nil && !answers[other.ID] {
+			now = append(now, other)
 		}
 	}
-	return next
+	if now != nil {
+		return now, "managers that do not answer become workers", nil
+	}
+	others, alive := 0, 0
+	for i := range known {
+		other := &known[i]
+		if other.ManagerStatus == nil || other.ID == m.ID {
+			continue
+		}
+		if other.Spec.Role == swarm.NodeRoleWorker {
+			return nil, "waits until " + other.Description.Hostname + " is no manager any more", nil
+		}
+		others++
+		if answers[other.ID] {
+			alive++
+		}
+	}
+	if alive < others/2+1 {
+		return nil, "", fault.Temporary(nil, "node %s can not leave the swarm: of the %d other managers %d answer, which is no majority", m.Description.Hostname, others, alive)
+	}
+	return []*swarm.Node{m}, "becomes a worker", nil
 }
 
 // restore brings a node back that was to leave, when the update that sent it

@@ -274,36 +274,50 @@ func TestANodeThatCrashedWhileJoiningIsFoundByItsAddress(t *testing.T) {
 	}
 }
 
-// Dead managers go first, then those with the highest index.
-func TestManagersTakeTurns(t *testing.T) {
-	going := nodes("xxxx")
-	pointers := make([]*drivers.Node, len(going))
-	for i := range going {
-		pointers[i] = &going[i]
-	}
-	entries := func(reach ...swarm.Reachability) members {
-		var ms members
-		for i, r := range reach {
-			ms = append(ms, entry(going[i].ID, going[i].ID, swarm.NodeStateReady, r))
-		}
-		return ms
-	}
-	const ok, dead, worker = swarm.ReachabilityReachable, swarm.ReachabilityUnreachable, ""
+// The managers of a swarm, one letter each: + lives, - is dead, > lives and is
+// being demoted. The first of the leaving ones asks to be demoted.
+func TestManagersGoWithoutLosingTheMajority(t *testing.T) {
 	for _, tt := range []struct {
-		known members
-		want  string
+		managers, going string // positions of the leaving ones
+		want            string // positions of those demoted now
+		refused         bool
 	}{
-		{entries(ok, ok, ok, ok), "x3"},
-		{entries(ok, dead, ok, ok), "x1"},
-		{entries(dead, ok, dead, worker), "x2"},
-		{entries(ok, ok, worker, worker), "x1"},
+		{"+++", "2", "2", false},
+		{"+++", "12", "1", false},
+		{"++>", "12", "", false},  // the swarm is at work on another
+		{"+->", "12", "1", false}, // that may never end: the dead one goes
+		{"+-+", "12", "1", false}, // dead first
+		{"+-+", "21", "1", false},
+		{"+-+", "1", "1", false}, // the dead one itself
+		{"+-+", "2", "", true},   // one of two is no majority
+		{"+--", "12", "12", false},
+		{"+++-+", "4", "4", false}, // three of four are
+		{"++--+", "4", "", true},
+		{"++", "1", "1", false},
 	} {
-		if got := nextToGo(tt.known, pointers); got == nil || got.ID != tt.want {
-			t.Errorf("next is %v, want %s", got, tt.want)
+		var known members
+		answers := map[string]bool{}
+		for i, letter := range tt.managers {
+			id := fmt.Sprint(i)
+			m := entry(id, id, swarm.NodeStateReady, swarm.ReachabilityReachable)
+			if letter == '>' {
+				m.Spec.Role = swarm.NodeRoleWorker
+			}
+			answers[id] = letter != '-'
+			known = append(known, m)
 		}
-	}
-	if got := nextToGo(entries(worker, worker, worker, worker), pointers); got != nil {
-		t.Errorf("next is %s, but all are workers", got.ID)
+		var going []*drivers.Node
+		for _, id := range tt.going {
+			going = append(going, &drivers.Node{ID: string(id)})
+		}
+		now, why, err := demotions(known, going, known.find(going[0]), answers)
+		got := ""
+		for _, m := range now {
+			got += m.ID
+		}
+		if got != tt.want || (err != nil) != tt.refused {
+			t.Errorf("%s, leaving %s: demoted %q (%s, %v), want %q, refused %v", tt.managers, tt.going, got, why, err, tt.want, tt.refused)
+		}
 	}
 }
 
