@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/keelson/keelson/api/v1"
+	"github.com/keelson/keelson/internal/ca"
+	"github.com/keelson/keelson/internal/model"
+)
+
+// authorityKind is the authority that a ca_cert_type means; any word that is
+// not known means the main one.
+func authorityKind(word string) string {
+	switch word {
+	case "etcd":
+		return model.CertEtcdCA
+	case "front_proxy", "front-proxy":
+		return model.CertFrontProxy
+	}
+	return model.CertCA
+}
+
+func (a *API) showAuthority(c *call) (response, error) {
+	cluster, err := a.cluster(c, c.PathValue("ident"))
+	if err != nil {
+		return response{}, err
+	}
+	if err := c.authorize(targetCluster(cluster)); err != nil {
+		return response{}, err
+	}
+	word := c.PathValue("kind")
+	if word == "" {
+		word = c.args["ca_cert_type"]
+	}
+	pem, err := a.Certificates.Authority(c.Context(), cluster.UUID, cluster.Name, authorityKind(word))
+	if err != nil {
+		return response{}, err
+	}
+	return ok(v1.Certificate{
+		ClusterUUID: cluster.UUID, BayUUID: cluster.UUID, PEM: string(pem),
+		Links: c.links("/certificates/" + cluster.UUID),
+	}), nil
+}
+
+func (a *API) signCertificate(c *call) (response, error) {
+	o, err := c.readObject()
+	if err != nil {
+		return response{}, err
+	}
+	ident := either(o.text("cluster_uuid", 1, maxText), o.text("bay_uuid", 1, maxText))
+	request := o.required("csr", 1, int(a.config.MaxBody))
+	word := or(o.text("ca_cert_type", 0, maxText), "")
+	o.readOnly("links", "created_at", "updated_at")
+	o.ignored("pem")
+	if ident == nil {
+		o.refuse("cluster_uuid", "it is required")
+	}
+	if err := o.done(); err != nil {
+		return response{}, err
+	}
+	cluster, err := a.cluster(c, *ident)
+	if e, ok := errors.AsType[*Error](err); ok && e.Status == http.StatusNotFound {
+		return response{}, badRequest("%s", e.Detail) // of all calls only this one says 400
+	}
+	if err != nil {
+		return response{}, err
+	}
+	if err := c.authorize(targetCluster(cluster)); err != nil {
+		return response{}, err
+	}
+	kind := authorityKind(word)
+	// An authority is made when it is first asked for, here as well.
+	if _, err := a.Certificates.Authority(c.Context(), cluster.UUID, cluster.Name, kind); err != nil {
+		return response{}, err
+	}
+	pem, err := a.Certificates.Sign(c.Context(), cluster.UUID, kind, []byte(request))
+	if errors.Is(err, ca.ErrRequest) {
+		return response{}, badRequest("%s", sentence(err.Error()))
+	}
+	if err != nil {
+		return response{}, err
+	}
+	return response{status: http.StatusCreated, body: v1.Certificate{
+		ClusterUUID: cluster.UUID, BayUUID: cluster.UUID, CSR: request, PEM: string(pem), CACertType: word,
+		Links: c.links("/certificates/" + cluster.UUID),
+	}}, nil
+}
+
+// rotateAuthority checks all that Magnum checks and then says, as Magnum does
+// for drivers without rotation, that it is not possible. Unlike there the
+// cluster's status stays as it was.
+func (a *API) rotateAuthority(c *call) (response, error) {
+	if !c.noBody() {
+		o, err := c.readObject()
+		if err != nil {
+			return response{}, err
+		}
+		o.ignored("cluster_uuid", "bay_uuid", "csr", "pem", "ca_cert_type")
+		if err := o.done(); err != nil {
+			return response{}, err
+		}
+	}
+	cluster, err := a.cluster(c, c.PathValue("ident"))
+	if err != nil {
+		return response{}, err
+	}
+	if err := c.authorize(targetCluster(cluster)); err != nil {
+		return response{}, err
+	}
+	templates, err := a.Store.TemplatesByID(c.Context(), []string{cluster.TemplateID})
+	if err != nil {
+		return response{}, err
+	}
+	if t := templates[cluster.TemplateID]; t != nil && t.TLSDisabled {
+		return response{}, badRequest("Rotating the CA certificate is not possible: the cluster has TLS disabled.")
+	}
+	if !cluster.Status.Ready() {
+		return response{}, badRequest("Rotating the CA certificate is not possible when the cluster's status is %q.", cluster.Status)
+	}
+	return response{}, badRequest("Rotating the CA certificate is not supported by the cluster's driver.")
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/keelson/keelson/internal/catalog"
+	"github.com/keelson/keelson/internal/model"
+	"github.com/keelson/keelson/internal/store"
+)
+
+// Config is what an operator may set.
+type Config struct {
+	MaxLimit         int           // longest page of a list, [api] max_limit; 0 means 1000
+	MaxBody          int64         // bytes of a request body; 0 means 112 KiB
+	ProxyHeaders     bool          // believe X-Forwarded-Proto and -Host, [oslo_middleware] enable_proxy_headers_parsing
+	MaxClusters      int           // quota of a project that has none stored, [quotas] max_clusters_per_project
+	OperationTimeout time.Duration // of operations that no create_timeout bounds
+	ServiceDownTime  time.Duration // silence after which a conductor counts as down; 0 means 180 s
+	// DisabledByFile makes /healthcheck answer 503 while a file of that name
+	// exists, for load balancers; empty means never.
+	DisabledByFile string
+}
+
+// Deps is all that the API works with. All of it is needed.
+type Deps struct {
+	Logger       *slog.Logger
+	Store        Store
+	Policy       Policy
+	COEs         COEs
+	Certificates Certificates
+	Flavors      Flavors
+	Images       Images
+	Networks     Networks
+	Keypairs     Keypairs
+	Projects     Projects
+
+	// Authenticate is keystone.Middleware: it lets requests with a valid token
+	// pass and answers the others itself (401, 503). Public paths do not get
+	// to it.
+	Authenticate func(http.Handler) http.Handler
+	// Announce says that operations were stored that conductors do not know
+	// of yet. It returns at once.
+	Announce func()
+	// Now is the clock.
+	Now func() time.Time
+}
+
+// Store is the part of *store.Store that the API uses.
+type Store interface {
+	ListTemplates(ctx context.Context, scope store.Scope, page store.Page) ([]model.ClusterTemplate, error)
+	Template(ctx context.Context, scope store.Scope, ident string) (*model.ClusterTemplate, error)
+	CreateTemplate(ctx context.Context, t *model.ClusterTemplate) error
+	UpdateTemplate(ctx context.Context, t *model.ClusterTemplate, onlyIfUnused bool) error
+	DeleteTemplate(ctx context.Context, uuid string) error
+	TemplateUsers(ctx context.Context, uuid string) (int, error)
+	TemplatesByID(ctx context.Context, uuids []string) (map[string]*model.ClusterTemplate, error)
+
+	ListClusters(ctx context.Context, scope store.Scope, page store.Page) ([]model.Cluster, error)
+	Cluster(ctx context.Context, scope store.Scope, ident string) (*model.Cluster, error)
+	NodeGroups(ctx context.Context, clusterUUIDs ...string) (map[string][]model.NodeGroup, error)
+	Nodes(ctx context.Context, clusterUUIDs ...string) (map[string][]model.Node, error)
+	NodeGroup(ctx context.Context, clusterUUID, ident string) (*model.NodeGroup, error)
+	CreateCluster(ctx context.Context, c *model.Cluster, groups []model.NodeGroup, defaultQuota int, op store.NewOperation) (*model.Operation, error)
+	ScaleNodeGroup(ctx context.Context, clusterUUID, groupUUID string, count int, nodesToRemove []string, allowed func(model.Status) bool, op store.NewOperation) (*model.Operation, error)
+	DeleteCluster(ctx context.Context, clusterUUID string, op store.NewOperation) (*model.Operation, error)
+	SetHealth(ctx context.Context, clusterUUID string, status *string, reasons model.Labels) error
+
+	ListQuotas(ctx context.Context, projectID string, all bool, page store.Page) ([]model.Quota, error)
+	Quota(ctx context.Context, projectID, resource string) (*model.Quota, error)
+	CreateQuota(ctx context.Context, q *model.Quota) error
+	UpdateQuota(ctx context.Context, projectID, resource string, hardLimit int) (*model.Quota, error)
+	DeleteQuota(ctx context.Context, projectID, resource string) error
+	Stats(ctx context.Context, projectID string) (clusters, nodes int, err error)
+	ListServices(ctx context.Context) ([]model.ServiceRecord, error)
+}
+
+var _ Store = (*store.Store)(nil)
+
+// COEs knows which kinds of clusters can be made here. All of it is quick and
+// local. The text of an error goes to the user with a 400.
+type COEs interface {
+	// NetworkDrivers that a template of this COE may name, the default first;
+	// none when the COE is not known.
+	NetworkDrivers(coe string) []string
+	// VolumeDrivers that a template of this COE may name.
+	VolumeDrivers(coe string) []string
+	// ValidateTemplate refuses a template whose (server type, distro, COE) no
+	// driver serves, or that its driver refuses.
+	ValidateTemplate(t *model.ClusterTemplate) error
+	// ValidateCluster refuses a cluster, with its groups and their counts,
+	// that could not be made from the template, or not by this release.
+	ValidateCluster(t *model.ClusterTemplate, c *model.Cluster, groups []model.NodeGroup) error
+}
+
+// Certificates is the authorities of all clusters. Kinds are those of package
+// model: ca, etcd_ca, front_proxy.
+type Certificates interface {
+	// Authority returns the CA certificate (PEM), which is made at the first
+	// call.
+	Authority(ctx context.Context, clusterUUID, clusterName, kind string) ([]byte, error)
+	// Sign signs a certificate request (PEM). What is wrong with the request
+	// itself matches ca.ErrRequest.
+	Sign(ctx context.Context, clusterUUID, kind string, request []byte) ([]byte, error)
+}
+
+// Flavors knows the sizes of nodes. Errors are those of package catalog, also
+// for the interfaces below.
+type Flavors interface {
+	Flavor(ctx context.Context, ident string) (catalog.Flavor, error)
+}
+
+// Images knows what nodes are made from.
+type Images interface {
+	Image(ctx context.Context, ident string) (catalog.Image, error)
+}
+
+// Networks knows the networks that clusters may use.
+type Networks interface {
+	ExternalNetwork(ctx context.Context, ident string) error
+}
+
+// Keypairs knows the SSH keys of the caller.
+type Keypairs interface {
+	Keypair(ctx context.Context, ident string) error
+}
+
+// Projects knows the projects of the cloud. *keystone.Client is one.
+type Projects interface {
+	// ProjectExists is asked before a quota is stored.
+	ProjectExists(ctx context.Context, projectID string) (bool, error)
+}
