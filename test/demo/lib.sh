@@ -66,6 +66,7 @@ configure() {
 			builtin = true
 			builtin_node = this-machine:$(nproc):$memory:$disk:$libvirt_uri
 			image = file:///dev/null
+			poll_interval = 0.1
 
 			[hosts]
 			cpu_allocation_ratio = 8

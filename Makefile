@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# libvirt_dlopen: libvirt is loaded when a node host wants it, so the binaries
+# build and start on machines that have none.
+GO            ?= go
+GO_BUILD_TAGS ?= libvirt_dlopen
+VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+PREFIX        ?= /usr/local
+DESTDIR       ?=
+
+# Tools, by exact version: the same answer on every machine and every day.
+STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOFUMPT     := $(GO) run mvdan.cc/gofumpt@v0.12.0
+
+# For the scripts below test/.
+export GO GO_BUILD_TAGS PKG
+export GOTESTSUM := $(GO) run gotest.tools/gotestsum@v1.13.0
+export CGO_ENABLED := 1
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##@ Try it
+
+.PHONY: demo
+demo: build ## A real Docker Swarm in LXC nodes on this machine (Debian or Ubuntu, root; elsewhere simulated hosts)
+	@test/demo/up
+
+.PHONY: demo-down
+demo-down: ## End the demo and leave nothing of it behind
+	@test/demo/down
+
+##@ Build
+
+.PHONY: build
+build: ## Build the commands into bin/
+	$(GO) build -tags '$(GO_BUILD_TAGS)' -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/ ./cmd/...
+
+.PHONY: install
+install: build ## Install below DESTDIR and PREFIX (/usr/local), sample configuration below DESTDIR/etc/keelson
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)/etc/keelson $(DESTDIR)$(PREFIX)/share/keelson
+	install -m 0755 bin/* $(DESTDIR)$(PREFIX)/bin/
+	install -m 0644 etc/keelson/* $(DESTDIR)/etc/keelson/
+	cp -R templates $(DESTDIR)$(PREFIX)/share/keelson/
+	if [[ -d etc/systemd ]]; then install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system etc/systemd/*; fi
+
+.PHONY: generate genconfig genpolicy
+generate: genconfig genpolicy ## Write the files that are made from the code anew
+genconfig:
+	test/lint/generated.sh --write etc/keelson/keelson.conf.sample
+genpolicy:
+	test/lint/generated.sh --write etc/keelson/policy.yaml.sample
+
+.PHONY: fmt
+fmt: ## Format the Go code
+	$(GOFUMPT) -w .
+
+.PHONY: clean
+clean: ## Delete what make built
+	rm -rf bin build
+
+##@ Test
+
+.PHONY: test
+test: build ## Everything: install and start the real parts, unit, functional and end-to-end tests, clean up (root)
+	@test/run all
+
+.PHONY: unit
+unit: ## The tests that need no other service (PKG=./internal/store/... for some packages)
+	@test/run unit
+
+.PHONY: functional
+functional: ## All packages against real MariaDB, RabbitMQ, Keystone, Ironic and libvirt (root)
+	@test/run functional
+
+.PHONY: e2e
+e2e: build ## The whole way through, from a client's request to a working cluster (root)
+	@test/run e2e
+
+.PHONY: check
+check: ## Formatting, vet, staticcheck, generated files, the project's own lints
+	@test/run check
+
+.PHONY: docs
+docs: ## Links between the documents lead somewhere
+	@test/lint/links.sh
+
+.PHONY: fmt-check
+fmt-check:
+	@unformatted=$$($(GOFUMPT) -l .); if [[ -n $$unformatted ]]; then echo "not formatted, run make fmt:" $$unformatted >&2; exit 1; fi
+
+.PHONY: vet
+vet:
+	@$(GO) vet -tags '$(GO_BUILD_TAGS)' ./...
+
+.PHONY: staticcheck
+staticcheck:
+	@$(STATICCHECK) -tags '$(GO_BUILD_TAGS)' ./...
+
+.PHONY: lab-up
+lab-up: ## Start the real parts and leave them running for go test (root)
+	@file=$$(test/lab/up) && echo "now: . $$file"
+
+.PHONY: lab-down
+lab-down: ## End what lab-up started
+	@test/lab/down
+
+##@ Measure
+
+.PHONY: bench
+bench: ## The packages' benchmarks
+	$(GO) test -tags '$(GO_BUILD_TAGS)' -run '^$$' -bench . -benchmem $(or $(PKG),./...)
+
+.PHONY: bench-create
+bench-create: build ## Time a cluster create side by side with the same steps by hand (root)
+	@test/bench/create

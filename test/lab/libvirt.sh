@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# This machine as a Keelson host, prepared by the same script as a real one,
+# with a libvirtd, a bridge and a network of the lab's own. The node image is
+# built (or found in the machine's cache) meanwhile.
+
+. "$(dirname "$0")/lib.sh"
+part=libvirt
+dir=$state/libvirt
+templates=$here/../../templates
+images=${KEELSON_LAB_IMAGES:-/var/cache/keelson/images}
+
+"$templates/node/build.sh" "$images" >"$state/log/libvirt-image.name" 2>"$state/log/libvirt-image.log" &
+image=$!
+
+# Bridge and network are the machine's, not the lab's: named and numbered so
+# that two labs seldom meet.
+number=$(cksum <<<"$state" | cut -d ' ' -f 1)
+KEELSON_STATE=$dir KEELSON_IMAGE_CACHE=$images \
+	KEELSON_BRIDGE=$(printf 'kl%08x' "$number") KEELSON_BRIDGE_CIDR=10.$((100 + number % 150)).0.1/16 \
+	"$templates/host/prepare.sh" >>"$state/log/libvirt.log" 2>&1 || fail "templates/host/prepare.sh failed"
+adopt libvirt "$(<"$dir/libvirtd.pid")"
+
+# shellcheck disable=SC1091 # made by prepare.sh
+. "$dir/host.env"
+wait "$image" || fail "the node image cannot be built, see $state/log/libvirt-image.log"
+
+provide KEELSON_TEST_LIBVIRT "$KEELSON_HOST_URI"
+provide KEELSON_TEST_BRIDGE "$KEELSON_HOST_BRIDGE"
+provide KEELSON_TEST_BRIDGE_CIDR "$KEELSON_HOST_CIDR"
+provide KEELSON_TEST_NODE_IMAGE "$(<"$state/log/libvirt-image.name")"
