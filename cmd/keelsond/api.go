@@ -17,7 +17,6 @@ import (
 	"github.com/keelson/keelson/api"
 	"github.com/keelson/keelson/internal/config"
 	"github.com/keelson/keelson/internal/keystone"
-	"github.com/keelson/keelson/internal/policy"
 	"github.com/keelson/keelson/internal/queue"
 )
 
@@ -38,7 +37,7 @@ func (p *process) startAPI(ctx context.Context, group *errgroup.Group) error {
 	}, api.Deps{
 		Logger: p.log, Store: p.store, Policy: enforcer, COEs: coes{p.drivers}, Certificates: p.certificates,
 		Flavors: p.catalog, Images: p.catalog, Networks: p.catalog, Keypairs: p.catalog, Projects: projects,
-		Authenticate: authenticate, Credentials: credentials, Announce: outbox.Kick, Now: time.Now,
+		Authenticate: authenticate, Announce: outbox.Kick, Now: time.Now,
 	})
 	l, err := p.listenAPI()
 	if err != nil {
@@ -56,9 +55,9 @@ func (p *process) listenAPI() (net.Listener, error) {
 	if err != nil || !c.EnabledSSL {
 		return l, err
 	}
-	certificate, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+	certificate, err := tls.LoadX509KeyPair(c.SSLCertFile, c.SSLKeyFile)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("[api] cert_file and key_file: %w", err), l.Close())
+		return nil, errors.Join(fmt.Errorf("[api] ssl_cert_file and ssl_key_file: %w", err), l.Close())
 	}
 	return tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}), nil
 }
@@ -88,21 +87,14 @@ func (p *process) authentication() (func(http.Handler) http.Handler, api.Project
 	// The API itself hands on only what needs a token.
 	public := func(*http.Request) bool { return false }
 	return keystone.Middleware(validator, uri, public,
-		keystone.ServiceTokenRoles(c.ServiceTokenRoles, c.ServiceTokenRolesRequired), keystone.Logger(p.log)), client, nil
+		keystone.ServiceTokenRoles(c.ServiceTokenRoles, c.ServiceTokenRolesRequired), keystone.Logger(p.log)), projects{client}, nil
 }
 
-// credentials are what policy rules know of a token.
-func credentials(ctx context.Context) (policy.Credentials, bool) {
-	t := keystone.FromContext(ctx)
-	if t == nil {
-		return policy.Credentials{}, false
-	}
-	return policy.Credentials{
-		UserID: t.UserID, UserName: t.UserName, UserDomainID: t.UserDomainID, UserDomainName: t.UserDomainName,
-		ProjectID: t.ProjectID, ProjectName: t.ProjectName, ProjectDomainID: t.ProjectDomainID, ProjectDomainName: t.ProjectDomainName,
-		DomainID: t.DomainID, DomainName: t.DomainName, SystemScope: t.SystemScope, TrustID: t.TrustID,
-		IsAdminProject: t.IsAdminProject, Roles: t.Roles,
-	}, true
+// projects are those that Keystone knows.
+type projects struct{ *keystone.Client }
+
+func (p projects) Exists(ctx context.Context, id string) (bool, error) {
+	return p.ProjectExists(ctx, id)
 }
 
 // useBuiltinIdentity makes the API check tokens with the built-in identity

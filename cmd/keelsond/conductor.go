@@ -15,6 +15,7 @@ import (
 	"github.com/keelson/keelson/internal/config"
 	"github.com/keelson/keelson/internal/ipam"
 	"github.com/keelson/keelson/internal/lxc"
+	"github.com/keelson/keelson/internal/model"
 	"github.com/keelson/keelson/internal/simhost"
 	"github.com/keelson/keelson/ironic"
 	"github.com/keelson/keelson/templates/hostconfig"
@@ -30,8 +31,12 @@ func (p *process) startConductor(ctx context.Context, group *errgroup.Group) err
 	if err != nil {
 		return err
 	}
-	hosts := nodeHosts{lxc.NewPool(p.log)}
-	p.onClose(hosts.libvirt.Close)
+	libvirt, err := lxc.NewPool(p.log)
+	if err != nil {
+		return err
+	}
+	p.onClose(libvirt.Close)
+	hosts := nodeHosts{libvirt}
 	c := conductor.New(conductor.Parts{
 		Store: p.store, Messages: p.queue, Drivers: p.drivers,
 		Hosts: conductor.NewHostPool(p.store, machines, hosts, p.log, conductor.HostOptions{
@@ -87,7 +92,22 @@ func (p *process) machines() (conductor.Machines, error) {
 	return &conductor.BareMetal{
 		Ironic: client, ResourceClass: c.ResourceClass, Traits: c.Traits,
 		Image: ironic.Image{Href: c.Image, Checksum: c.ImageChecksum}, LibvirtURI: p.cfg.Hosts.LibvirtURI,
-		ConfigDrive: hostconfig.ConfigDrive,
+		ConfigDrive: p.configDrive,
+	}, nil
+}
+
+// configDrive is what a host reads at its first boot.
+func (p *process) configDrive(host *model.Host) (ironic.ConfigDrive, error) {
+	subnet, _ := p.cfg.Network.Subnet(p.cfg.Network.DefaultNetwork) // its presence was checked at start
+	userData, err := hostconfig.Render(hostconfig.Host{
+		Name: host.Name, Bridge: host.Bridge, BridgeCIDR: netip.PrefixFrom(subnet.Gateway, subnet.Prefix.Bits()),
+	})
+	if err != nil {
+		return ironic.ConfigDrive{}, fmt.Errorf("config drive of host %s: %w", host.Name, err)
+	}
+	return ironic.ConfigDrive{
+		MetaData: map[string]any{"uuid": host.UUID, "name": host.Name, "hostname": host.Name},
+		UserData: string(userData),
 	}, nil
 }
 

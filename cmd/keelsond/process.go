@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,24 +11,16 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"time"
 
 	"github.com/gophercloud/gophercloud/v2/openstack/baremetal/v1/nodes"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/keelson/keelson/api"
-	"github.com/keelson/keelson/conductor"
 	"github.com/keelson/keelson/drivers"
 	"github.com/keelson/keelson/internal/ca"
 	"github.com/keelson/keelson/internal/catalog"
 	"github.com/keelson/keelson/internal/config"
 	"github.com/keelson/keelson/internal/identity"
-	"github.com/keelson/keelson/internal/ipam"
-	"github.com/keelson/keelson/internal/keystone"
-	"github.com/keelson/keelson/internal/lxc"
-	"github.com/keelson/keelson/internal/policy"
 	"github.com/keelson/keelson/internal/queue"
-	"github.com/keelson/keelson/internal/simhost"
 	"github.com/keelson/keelson/internal/store"
 	"github.com/keelson/keelson/ironic"
 	"github.com/keelson/keelson/ironic/ironictest"
