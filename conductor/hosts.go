@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -107,6 +108,7 @@ type HostPool struct {
 	nodes    NodeHosts
 	log      *slog.Logger
 	opts     HostOptions
+	stepping sync.Mutex // held by the node for whose sake a host is taken a step further
 }
 
 // NewHostPool returns a pool that grows through machines, which may be nil
@@ -145,11 +147,12 @@ func (p *HostPool) claim(ctx context.Context, fence store.Fence, node *model.Nod
 // grow brings one more host on its way, unless one already is.
 func (p *HostPool) grow(ctx context.Context, hosts []model.Host, node *model.Node) (drivers.Outcome, error) {
 	taken := 0
+	var coming *model.Host
 	for _, h := range hosts {
 		onItsWay := h.State == model.HostEnrolled || h.State == model.HostDeploying ||
 			h.State == model.HostPreparing && h.IronicNodeID != nil
 		if onItsWay {
-			return p.step(ctx, &h)
+			coming = &h
 		}
 		if h.IronicNodeID != nil {
 			taken++
@@ -160,6 +163,8 @@ func (p *HostPool) grow(ctx context.Context, hosts []model.Host, node *model.Nod
 			"use a smaller flavor, delete unused clusters, or ask the operator for more hosts", len(hosts), node.Name, node.VCPUs, node.MemoryMiB, node.DiskGiB, why)
 	}
 	switch {
+	case coming != nil:
+		return p.hasten(ctx, coming, noRoom)
 	case p.machines == nil:
 		return drivers.Outcome{}, noRoom(errNoHost, "no more can be had")
 	case p.opts.MaxHosts > 0 && taken >= p.opts.MaxHosts:
@@ -174,8 +179,18 @@ func (p *HostPool) grow(ctx context.Context, hosts []model.Host, node *model.Nod
 		return drivers.Outcome{}, fmt.Errorf("adding a host: %w", err)
 	}
 	p.log.Info("host wanted", "host", host.Name, "for_node", node.Name)
-	outcome, err := p.step(ctx, host)
-	if fault.IsPermanent(err) {
+	return p.hasten(ctx, host, noRoom)
+}
+
+// hasten takes the host that a node waits for a step further. Of several nodes
+// that wait for it in this process, one does the work.
+func (p *HostPool) hasten(ctx context.Context, h *model.Host, noRoom func(error, string) error) (drivers.Outcome, error) {
+	if !p.stepping.TryLock() {
+		return drivers.Again(p.opts.ProgressPollPeriod, "waiting for host "+h.Name), nil
+	}
+	defer p.stepping.Unlock()
+	outcome, err := p.step(ctx, h)
+	if h.State == model.HostEnrolled && fault.IsPermanent(err) {
 		return outcome, noRoom(err, fault.Reason(err, "no more can be had"))
 	}
 	return outcome, err
@@ -250,7 +265,7 @@ func (p *HostPool) step(ctx context.Context, h *model.Host) (drivers.Outcome, er
 				return drivers.Outcome{}, fmt.Errorf("host %s can not take nodes yet: %w", h.Name, err)
 			}
 			if h.UpdatedAt != nil && p.opts.Now().Sub(*h.UpdatedAt) < p.opts.PrepareTimeout && !fault.IsPermanent(err) {
-				return drivers.Again(p.opts.ProgressPollPeriod, fmt.Sprintf("host %s is being prepared", h.Name)), nil
+				return drivers.Again(p.opts.ProgressPollPeriod, fmt.Sprintf("host %s is not ready yet: %s", h.Name, fault.Reason(err, "libvirt does not answer"))), nil
 			}
 			reason := fault.Reason(err, "libvirt does not answer")
 			failed := fault.Permanent(err, "host %s was deployed but can not take nodes: %s", h.Name, reason)

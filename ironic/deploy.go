@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gophercloud/gophercloud/v2/openstack/baremetal/v1/nodes"
 
@@ -106,7 +107,7 @@ func (c *Client) startDeploy(ctx context.Context, n *nodes.Node, req DeployReque
 		if _, err := nodes.Update(ctx, sc, n.UUID, patch).Extract(); err != nil {
 			return Result{}, classify("set the image of node "+n.UUID, err)
 		}
-		return Result{After: 1, Message: "noted the image"}, nil
+		return Result{After: time.Millisecond, Message: "noted the image"}, nil
 	}
 	err := c.change(ctx, n, nodes.ProvisionStateOpts{Target: nodes.TargetActive, ConfigDrive: nodes.ConfigDrive{
 		MetaData: req.ConfigDrive.MetaData, UserData: req.ConfigDrive.userData(), NetworkData: req.ConfigDrive.NetworkData,

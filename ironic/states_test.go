@@ -125,8 +125,10 @@ func TestDeployInEveryState(t *testing.T) {
 		says    string // part of the error, or of the message
 	}{
 		{"available", ours("available"), "again", put + `provision {"configdrive":{},"target":"active"}`, "began"},
-		{"available without the image", with(ours("available"), func(n *nodes.Node) { n.InstanceInfo = nil }), "again",
-			"PATCH /v1/nodes/" + nodeID + ` [{"op":"add","path":"/instance_info/image_source","value":"http://img"}]`, "noted"},
+		{
+			"available without the image", with(ours("available"), func(n *nodes.Node) { n.InstanceInfo = nil }), "again",
+			"PATCH /v1/nodes/" + nodeID + ` [{"op":"add","path":"/instance_info/image_source","value":"http://img"}]`, "noted",
+		},
 		{"available, maintenance", with(ours("available"), func(n *nodes.Node) { n.Maintenance, n.MaintenanceReason = true, "new disk" }), "permanent", "", "new disk"},
 		{"available, locked", with(ours("available"), func(n *nodes.Node) { n.Reservation = "conductor" }), "again", "", "locked"},
 		{"available, power changing", with(ours("available"), func(n *nodes.Node) { n.TargetPowerState = "power off" }), "again", "", "locked"},

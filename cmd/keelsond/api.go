@@ -87,14 +87,7 @@ func (p *process) authentication() (func(http.Handler) http.Handler, api.Project
 	// The API itself hands on only what needs a token.
 	public := func(*http.Request) bool { return false }
 	return keystone.Middleware(validator, uri, public,
-		keystone.ServiceTokenRoles(c.ServiceTokenRoles, c.ServiceTokenRolesRequired), keystone.Logger(p.log)), projects{client}, nil
-}
-
-// projects are those that Keystone knows.
-type projects struct{ *keystone.Client }
-
-func (p projects) Exists(ctx context.Context, id string) (bool, error) {
-	return p.ProjectExists(ctx, id)
+		keystone.ServiceTokenRoles(c.ServiceTokenRoles, c.ServiceTokenRolesRequired), keystone.Logger(p.log)), client, nil
 }
 
 // useBuiltinIdentity makes the API check tokens with the built-in identity

@@ -34,21 +34,29 @@ type Suite struct {
 	Managers int
 }
 
-// Run tries a driver against all rules of the contract. With machines that
-// are real it takes some minutes.
+// Run tries a driver against all rules of the contract, several at once. With
+// machines that are real it takes some minutes.
 func Run(t *testing.T, s Suite) {
-	t.Run("Info", s.info)
-	t.Run("Plans", s.plans)
-	t.Run("Life", s.life)
-	t.Run("SideBySide", s.sideBySide)
-	t.Run("Managers", s.managers)
-	t.Run("UndoCreate", s.undoCreate)
-	t.Run("UndoGrow", s.undoGrow)
-	t.Run("UndoShrink", s.undoShrink)
-	t.Run("DeleteHalfMade", s.deleteHalfMade)
-	t.Run("DeleteDead", s.deleteDead)
-	t.Run("FailingServices", s.failingServices)
-	t.Run("UnknownStep", s.unknownStep)
+	t.Run("Info", side(s.info))
+	t.Run("Plans", side(s.plans))
+	t.Run("Life", side(s.life))
+	t.Run("SideBySide", side(s.sideBySide))
+	t.Run("Managers", side(s.managers))
+	t.Run("UndoCreate", side(s.undoCreate))
+	t.Run("UndoGrow", side(s.undoGrow))
+	t.Run("UndoShrink", side(s.undoShrink))
+	t.Run("DeleteHalfMade", side(s.deleteHalfMade))
+	t.Run("DeleteDead", side(s.deleteDead))
+	t.Run("FailingServices", side(s.failingServices))
+	t.Run("UnknownStep", side(s.unknownStep))
+}
+
+// side makes a test run beside others.
+func side(test func(*testing.T)) func(*testing.T) {
+	return func(t *testing.T) {
+		t.Parallel()
+		test(t)
+	}
 }
 
 // trial is one cluster under trial.

@@ -94,6 +94,13 @@ func (e *engine) look(ctx context.Context) (*system.Info, error) {
 	return &result.Info, nil
 }
 
+func (e *engine) pings(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	_, err := e.Ping(ctx, client.PingOptions{})
+	return err == nil
+}
+
 // failed says for the user that the engine did not do what it was asked.
 func (e *engine) failed(err error) error {
 	switch {
@@ -179,8 +186,7 @@ var errNoManager = errors.New("no manager of the swarm answers")
 // state, passing over the nodes in except. No manager is a temporary error.
 func (d *Driver) manager(ctx context.Context, job *drivers.Job, except ...*drivers.Node) (*engine, *system.Info, error) {
 	swarmID := loadState(job).SwarmID
-	err := errNoManager
-	reason := errNoManager.Error()
+	err, leaderless := errNoManager, false
 	for i := range job.Nodes {
 		n := &job.Nodes[i]
 		if !n.Master() || n.Address == "" || slices.Contains(except, n) {
@@ -191,20 +197,24 @@ func (d *Driver) manager(ctx context.Context, job *drivers.Job, except ...*drive
 			return nil, nil, failure
 		}
 		info, failure := e.look(ctx)
-		switch {
-		case failure != nil:
-			err = errors.Join(err, failure)
-		case isManager(info, swarmID):
+		if failure == nil && isManager(info, swarmID) {
 			return e, info, nil
-		case info.Swarm.ControlAvailable && info.Swarm.Cluster == nil:
-			err = errors.Join(err, fmt.Errorf("node %s: %s", n.Name, info.Swarm.Error))
-			reason = "the swarm has no leader, as most of its managers do not answer"
-		default:
-			err = errors.Join(err, fmt.Errorf("node %s does not manage the cluster's swarm", n.Name))
 		}
+		if failure == nil {
+			failure = fmt.Errorf("node %s does not manage the cluster's swarm: %s %s", n.Name, info.Swarm.LocalNodeState, info.Swarm.Error)
+			leaderless = leaderless || info.Swarm.ControlAvailable && info.Swarm.Cluster == nil
+		} else if errors.Is(failure, context.DeadlineExceeded) {
+			// Where the majority is lost the engine lives, but waits for a
+			// leader when it is asked for its state.
+			leaderless = leaderless || e.pings(ctx)
+		}
+		err = errors.Join(err, failure)
 		e.Close()
 	}
-	return nil, nil, fault.Temporary(err, "%s", reason)
+	if leaderless {
+		return nil, nil, fault.Temporary(err, "the swarm has no leader: most of its managers do not answer")
+	}
+	return nil, nil, fault.Temporary(err, "no manager of the swarm answers")
 }
 
 // isManager tells whether the engine manages that swarm, or any when the id is

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,6 +34,12 @@ type lxcMachines struct {
 	numbers map[string]uint32 // by node id
 }
 
+// firstNumbers counts up from a number of this process's own, in the upper
+// half of the network.
+var firstNumbers atomic.Uint32
+
+func init() { firstNumbers.Store(256 * (128 + rand.Uint32N(64))) }
+
 // newLXC returns machines; those that are left at the end of the test are
 // deleted.
 func newLXC(tb testing.TB) *lxcMachines {
@@ -47,7 +54,7 @@ func newLXC(tb testing.TB) *lxcMachines {
 		bridge:  testenv.Require(tb, testenv.Bridge),
 		network: netip.MustParsePrefix(testenv.Require(tb, testenv.BridgeCIDR)),
 		image:   testenv.Require(tb, testenv.NodeImage),
-		first:   256 * (32 + rand.Uint32N(192)),
+		first:   firstNumbers.Add(128),
 		numbers: map[string]uint32{},
 	}
 	tb.Cleanup(func() {

@@ -8,7 +8,8 @@
 # The tree goes to IMAGE_DIR/keelson-node-<digest of this recipe>; the link
 # IMAGE_DIR/keelson-node names the newest one. A tree that is there already is
 # kept, so the second run takes no time. Trees are never changed once built:
-# running nodes have them as a layer. Prints the name of the tree on stdout.
+# running nodes have them as a layer, so remove an old one only when no node of
+# the host was made from it. Prints the name of the tree on stdout.
 #
 # Needs root, debootstrap and the machine's own apt configuration (mirror and
 # proxy are taken from there).
@@ -72,6 +73,7 @@ if [ ! -d "$images/$target" ]; then
 	tree=$work/root
 
 	say "building $target from $mirror"
+	export DPKG_FORCE=unsafe-io # a tree that a crash left behind is not used anyway
 	include=$(grep -v '^#' "$recipe/packages" | paste -sd, -)
 	mkdir -p "$images/.debs" # packages are fetched once, whatever changes in the recipe
 	if ! debootstrap --variant=minbase --cache-dir="$(realpath "$images/.debs")" --include="$include" $SUITE "$tree" "$mirror" >"$work/log" 2>&1; then
