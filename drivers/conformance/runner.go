@@ -154,6 +154,7 @@ func (r *Runner) untilDone(ctx context.Context, op drivers.Operation, step drive
 	begun := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	last := "" // what the step said last
 	for {
 		outcome, err := r.call(ctx, op, step)
 		pause := outcome.After
@@ -165,12 +166,15 @@ func (r *Runner) untilDone(ctx context.Context, op drivers.Operation, step drive
 			return nil
 		case err != nil && (fault.IsPermanent(err) || errors.Is(err, drivers.ErrSuperseded)):
 			return err
-		case err != nil:
+		case err == nil:
+			last = outcome.Message
+		case ctx.Err() == nil:
+			last = err.Error()
 			pause = retryPause
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("not done after %s: %s: %w", limit, outcome.Message, errors.Join(ctx.Err(), err))
+			return fmt.Errorf("not done after %s: %w; last it said: %s", time.Since(begun).Round(time.Second), ctx.Err(), last)
 		case <-time.After(pause):
 		}
 	}

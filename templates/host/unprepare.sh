@@ -32,6 +32,8 @@ stop() {
 
 nodes=$(cd "$STATE/etc/lxc" 2>/dev/null && ls keelson-*.xml 2>/dev/null | sed 's/\.xml$//' || true)
 for name in $nodes; do
+	# Destroy alone would give the node's processes time to stop.
+	virsh -q -c "$KEELSON_HOST_URI" send-process-signal "$name" 1 kill >/dev/null 2>&1 || true
 	virsh -q -c "$KEELSON_HOST_URI" destroy "$name" >/dev/null 2>&1 || true
 	virsh -q -c "$KEELSON_HOST_URI" undefine "$name" >/dev/null 2>&1 || true
 done
@@ -60,14 +62,12 @@ done
 rmdir /sys/fs/cgroup/*/keelson /sys/fs/cgroup/*/machine /sys/fs/cgroup/machine 2>/dev/null || true
 
 for table in filter nat; do
-	iptables -w -t $table -S 2>/dev/null | grep -F -- "\"keelson:$KEELSON_HOST_BRIDGE\"" | sed 's/^-A/-D/' | while read -r rule; do
-		eval "iptables -w -t $table $rule"
-	done || true
-	iptables -w -t $table -S 2>/dev/null | grep -- "--comment keelson:$KEELSON_HOST_BRIDGE " | sed 's/^-A/-D/' | while read -r rule; do
-		eval "iptables -w -t $table $rule"
-	done || true
+	iptables -w -t $table -S 2>/dev/null | grep -E -- "--comment \"?keelson:$KEELSON_HOST_BRIDGE\"? " | sed 's/^-A/-D/' |
+		while read -r rule; do eval "iptables -w -t $table $rule"; done
 done
-if [ -e "$STATE/set-ip-forward" ]; then echo 0 >/proc/sys/net/ipv4/ip_forward; fi
+if [ -e "$STATE/set-ip-forward" ] && ! iptables -w -t nat -S 2>/dev/null | grep -q 'keelson:'; then
+	echo 0 >/proc/sys/net/ipv4/ip_forward
+fi
 ip link delete "$KEELSON_HOST_BRIDGE" 2>/dev/null || true
 
 # A disk is in use until the kernel has taken the last mount apart.

@@ -64,6 +64,10 @@ if ! [[ -f $dir/configured ]]; then
 		plugins = python3
 		wsgi-file = /usr/bin/ironic-api-wsgi
 		http-socket = 127.0.0.1:$(port ironic)
+		# uWSGI ends kept-alive connections unannounced, and answers before it has
+		# read all: clients would see resets.
+		add-header = Connection: close
+		post-buffering = 65536
 		master = true
 		need-app = true
 		lazy-apps = true

@@ -61,6 +61,10 @@ if ! [[ -f $dir/configured ]]; then
 		plugins = python3
 		wsgi-file = /usr/bin/keystone-wsgi-public
 		http-socket = 127.0.0.1:$(port keystone)
+		# uWSGI ends kept-alive connections unannounced, and answers before it has
+		# read all: clients would see resets.
+		add-header = Connection: close
+		post-buffering = 65536
 		master = true
 		need-app = true
 		lazy-apps = true
