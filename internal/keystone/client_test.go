@@ -394,7 +394,7 @@ func TestUnavailable(t *testing.T) {
 		"429":           status(429, "{}"),
 		"500":           status(500, "boom "),
 		"503":           status(503, ""),
-		"a redirect":    func(t *testing.T) Options { return broken(t, http.RedirectHandler("/v3/elsewhere", 302).ServeHTTP) },
+		"a redirect":    func(t *testing.T) Options { return broken(t, http.RedirectHandler("/v3/elsewhere", http.StatusFound).ServeHTTP) },
 		"no JSON":       status(200, "<html>"),
 		"half JSON":     status(200, `{"token":{"user":{"id":"u"`),
 		"no user":       status(200, `{"token":{"expires_at":"2999-01-01T00:00:00.000000Z"}}`),

@@ -73,20 +73,30 @@ group_runs() {
 	ps -eo pgid=,stat= | awk -v g="$1" '$1 == g && $2 !~ /^Z/ { n++ } END { exit !n }'
 }
 
-# stop NAME [SIGNAL]: end a daemon, and its children if it leads a group. One
-# that does not heed SIGNAL (TERM) within ten seconds is killed. Twice is harmless.
+# stop_group PGID SIGNAL: end a process group; after ten seconds it is killed.
+stop_group() {
+	local i
+	kill "-$2" -- "-$1" 2>/dev/null || return 0
+	for ((i = 0; i < 100; i++)); do
+		group_runs "$1" || return 0
+		sleep 0.1
+	done
+	kill -KILL -- "-$1" 2>/dev/null || true
+}
+
+# stop NAME [SIGNAL]: end a daemon (SIGNAL is TERM or KILL), and its children if
+# it leads a group. Twice is harmless.
 stop() {
-	local pid target i
+	local pid i
 	if running "$1"; then
 		read -r pid _ <"$state/pids/$1"
-		target=$pid
-		! group_runs "$pid" || target=-$pid
-		kill "-${2:-TERM}" -- "$target" 2>/dev/null || true
-		for ((i = 0; i < 100; i++)); do
-			running "$1" || group_runs "$pid" || break
-			sleep 0.1
-		done
-		kill -KILL -- "$target" 2>/dev/null || true
+		if group_runs "$pid"; then
+			stop_group "$pid" "${2:-TERM}"
+		else
+			kill "-${2:-TERM}" "$pid" 2>/dev/null || true
+			for ((i = 0; i < 100; i++)) && running "$1"; do sleep 0.1; done
+			! running "$1" || kill -KILL "$pid" 2>/dev/null || true
+		fi
 	fi
 	rm -f "$state/pids/$1"
 }
