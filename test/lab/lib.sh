@@ -94,7 +94,10 @@ stop() {
 			stop_group "$pid" "${2:-TERM}"
 		else
 			kill "-${2:-TERM}" "$pid" 2>/dev/null || true
-			for ((i = 0; i < 100; i++)) && running "$1"; do sleep 0.1; done
+			for ((i = 0; i < 100; i++)); do
+				running "$1" || break
+				sleep 0.1
+			done
 			! running "$1" || kill -KILL "$pid" 2>/dev/null || true
 		fi
 	fi
