@@ -154,108 +154,133 @@ func (a *API) showCluster(c *call) (response, error) {
 	return ok(body), nil
 }
 
-// newCluster is the body of POST clusters.
+// newCluster is the body of POST clusters, or of POST bays.
 type newCluster struct {
 	cluster                *model.Cluster
+	kind                   string // last word of names that are made up
 	template               string
+	templateMissing        int // status when there is no such template
 	nodeCount, masterCount int
 	floatingIP, masterLB   *bool
 	labels                 model.Labels
 	mergeLabels            bool
+	keepNoLabels           bool // labels given as {} stay so
 }
 
 func readCluster(o *object) newCluster {
-	n := newCluster{cluster: &model.Cluster{}}
+	n := newCluster{cluster: &model.Cluster{}, kind: "cluster"}
+	o.readOnly("project_id", "user_id")
+	n.readSpec(o, "cluster_template_id", "create_timeout")
 	c := n.cluster
-	o.readOnly("stack_id", "links", "api_address", "coe_version", "container_version", "project_id", "user_id",
+	c.Keypair = o.text("keypair", 1, maxText)
+	c.HealthStatus = o.enum("health_status", healthStatuses...)
+	c.HealthStatusReason = o.labels("health_status_reason")
+	n.nodeCount = or(o.integer("node_count", 0), 1)
+	n.mergeLabels = or(o.boolean("merge_labels"), false)
+	o.ignored("faults", "labels_overridden", "labels_added", "labels_skipped")
+	return n
+}
+
+// readSpec reads what clusters and bays have in common; two fields have
+// another name there.
+func (n *newCluster) readSpec(o *object, templateField, timeoutField string) {
+	c := n.cluster
+	o.readOnly("stack_id", "links", "api_address", "coe_version", "container_version",
 		"node_addresses", "master_addresses", "created_at", "updated_at")
 	o.uuid("uuid") // the service makes its own
-	if !o.has("cluster_template_id") {
-		o.refuse("cluster_template_id", "it is required")
+	if !o.has(templateField) {
+		o.refuse(templateField, "it is required")
 	}
-	n.template = or(o.text("cluster_template_id", 0, maxText), "")
+	n.template = or(o.text(templateField, 0, maxText), "")
 	c.Name = or(o.matching("name", 1, 242, clusterName), "")
-	c.Keypair = o.text("keypair", 1, maxText)
 	c.FlavorID = o.text("flavor_id", 1, maxText)
 	c.MasterFlavorID = o.text("master_flavor_id", 1, maxText)
 	c.DockerVolumeSize = o.integer("docker_volume_size", 1)
 	c.FixedNetwork = o.text("fixed_network", 1, maxText)
 	c.FixedSubnet = o.text("fixed_subnet", 1, maxText)
 	c.DiscoveryURL = o.text("discovery_url", 0, maxText)
-	c.CreateTimeout = o.integer("create_timeout", 0)
-	if !o.has("create_timeout") {
+	c.CreateTimeout = o.integer(timeoutField, 0)
+	if !o.has(timeoutField) {
 		c.CreateTimeout = new(60)
 	}
-	c.HealthStatus = o.enum("health_status", healthStatuses...)
-	c.HealthStatusReason = o.labels("health_status_reason")
 	if o.has("master_count") && o.members["master_count"] == nil {
 		o.refuse("master_count", "it can not be null")
 	}
-	n.nodeCount = or(o.integer("node_count", 0), 1)
 	n.masterCount = or(o.integer("master_count", 1), 1)
 	n.floatingIP = o.boolean("floating_ip_enabled")
 	n.masterLB = o.boolean("master_lb_enabled")
 	n.labels = o.labels("labels")
-	n.mergeLabels = or(o.boolean("merge_labels"), false)
 	o.enum("status", clusterStatuses...)
-	o.ignored("status_reason", "faults", "labels_overridden", "labels_added", "labels_skipped")
-	return n
+	o.ignored("status_reason")
 }
 
-// createCluster checks in Magnum's order, so that a request with two faults is
-// told of the same one.
 func (a *API) createCluster(c *call) (response, error) {
 	o, err := c.readObject()
 	if err != nil {
 		return response{}, err
 	}
 	n := readCluster(o)
+	n.templateMissing = http.StatusNotFound
+	if c.version < withZeroNodes {
+		n.templateMissing = http.StatusBadRequest
+	}
 	if err := o.done(); err != nil {
 		return response{}, err
 	}
+	cluster, _, err := a.makeCluster(c, n)
+	if err != nil {
+		return response{}, err
+	}
+	return accepted(v1.UUID{UUID: cluster.UUID}), nil
+}
+
+// makeCluster checks in Magnum's order, so that a request with two faults is
+// told of the same one, and stores the cluster.
+func (a *API) makeCluster(c *call, n newCluster) (*model.Cluster, []model.NodeGroup, error) {
 	template, err := a.template(c, n.template)
 	if err != nil {
-		return response{}, templateError(c, n.template, err)
+		return nil, nil, n.templateError(err)
 	}
 	cluster := n.from(template)
 	cluster.ProjectID, cluster.UserID = c.caller.projectID, c.caller.userID
 	groups, err := n.groups(template)
 	if err != nil {
-		return response{}, err
+		return nil, nil, err
 	}
 	if err := refusal(a.COEs.ValidateCluster(template, cluster, groups)); err != nil {
-		return response{}, err
+		return nil, nil, err
 	}
 	if err := checkStorage(template.DockerStorageDriver, cluster.DockerVolumeSize); err != nil {
-		return response{}, err
+		return nil, nil, err
 	}
 	if err := checkNodeCount(c, n.nodeCount); err != nil {
-		return response{}, err
+		return nil, nil, err
 	}
 	if err := c.authorize(c.self()); err != nil {
-		return response{}, err
+		return nil, nil, err
 	}
 	if err := a.checkQuota(c); err != nil {
-		return response{}, err
+		return nil, nil, err
 	}
 	if err := a.checkClusterResources(c, template, cluster); err != nil {
-		return response{}, err
+		return nil, nil, err
 	}
 	if n.masterCount > 1 && !cluster.MasterLBEnabled {
-		return response{}, badRequest("The master_count must be 1 when master_lb_enabled is false.")
+		return nil, nil, badRequest("The master_count must be 1 when master_lb_enabled is false.")
 	}
 	operation, err := a.Store.CreateCluster(c.Context(), cluster, groups, a.config.MaxClusters, c.operation(a.deadline(cluster)))
 	if err != nil { // the template may have been deleted by now
-		return response{}, templateError(c, n.template, foundAs("ClusterTemplate", n.template, err))
+		return nil, nil, n.templateError(foundAs("ClusterTemplate", n.template, err))
 	}
 	a.announce(operation)
-	return accepted(v1.UUID{UUID: cluster.UUID}), nil
+	return cluster, groups, nil
 }
 
-// templateError tells of a missing template: 400 below 1.10, 404 from then on.
-func templateError(c *call, ident string, err error) error {
-	if e, ok := errors.AsType[*Error](err); ok && e.Status == http.StatusNotFound && c.version < withZeroNodes {
-		return badRequest("ClusterTemplate %s could not be found.", ident)
+// templateError tells of a missing template: of clusters 400 below 1.10, 404
+// from then on; of bays always 400.
+func (n *newCluster) templateError(err error) error {
+	if hasStatus(err, http.StatusNotFound) {
+		return &Error{Status: n.templateMissing, Detail: "ClusterTemplate " + n.template + " could not be found."}
 	}
 	return err
 }
@@ -266,7 +291,7 @@ func (n *newCluster) from(t *model.ClusterTemplate) *model.Cluster {
 	c.UUID = uuid.NewString()
 	c.TemplateID = t.UUID
 	if c.Name == "" {
-		c.Name = generatedName("cluster")
+		c.Name = generatedName(n.kind)
 	}
 	c.Keypair = either(c.Keypair, t.KeypairID)
 	c.FlavorID = either(c.FlavorID, t.FlavorID)
@@ -276,7 +301,10 @@ func (n *newCluster) from(t *model.ClusterTemplate) *model.Cluster {
 	c.FixedSubnet = either(c.FixedSubnet, t.FixedSubnet)
 	c.FloatingIPEnabled = or(n.floatingIP, t.FloatingIPEnabled)
 	c.MasterLBEnabled = or(n.masterLB, t.MasterLBEnabled)
-	c.Labels = mergedLabels(t.Labels, n.labels, n.mergeLabels)
+	c.Labels = n.labels
+	if c.Labels == nil || !n.keepNoLabels {
+		c.Labels = mergedLabels(t.Labels, n.labels, n.mergeLabels)
+	}
 	return c
 }
 
@@ -369,12 +397,18 @@ func (a *API) announce(operation *model.Operation) {
 	}
 }
 
-func (a *API) updateCluster(c *call) (response, error) {
+// checkRollback reads the argument rollback and forgets it: the old counts are
+// put back whenever an update fails, asked for or not.
+func checkRollback(c *call) error {
 	if _, given := c.args["rollback"]; given && c.version < withRollback {
-		return response{}, badRequest("Unknown argument: %q.", "rollback")
+		return badRequest("Unknown argument: %q.", "rollback")
 	}
-	// The old counts are put back whenever an update fails, asked for or not.
-	if _, err := c.flag("rollback"); err != nil {
+	_, err := c.flag("rollback")
+	return err
+}
+
+func (a *API) updateCluster(c *call) (response, error) {
+	if err := checkRollback(c); err != nil {
 		return response{}, err
 	}
 	patch, err := c.readPatch(clusterPatchRules)
@@ -395,7 +429,11 @@ func (a *API) updateCluster(c *call) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	want, err := patchCluster(c, details[0], patch)
+	doc, err := newDocument(details[0], "faults", "merge_labels", "labels_overridden", "labels_added", "labels_skipped")
+	if err != nil {
+		return response{}, err
+	}
+	want, err := patchCluster(c, doc, details[0].NodeCount, patch)
 	if err != nil {
 		return response{}, err
 	}
@@ -413,11 +451,8 @@ type clusterChange struct {
 	healthReason model.Labels
 }
 
-func patchCluster(c *call, before v1.Cluster, patch []patchOperation) (clusterChange, error) {
-	doc, err := newDocument(before, "faults", "merge_labels", "labels_overridden", "labels_added", "labels_skipped")
-	if err != nil {
-		return clusterChange{}, err
-	}
+// patchCluster applies a patch to a cluster or bay with that many nodes.
+func patchCluster(c *call, doc document, nodes int, patch []patchOperation) (clusterChange, error) {
 	patched, err := doc.apply(patch)
 	if err != nil {
 		return clusterChange{}, err
@@ -437,7 +472,7 @@ func patchCluster(c *call, before v1.Cluster, patch []patchOperation) (clusterCh
 	if len(refused) > 0 {
 		return clusterChange{}, badRequest("It is not possible to change %s of a cluster.", strings.Join(refused, ", "))
 	}
-	if slices.Contains(changed, "node_count") && nodeCount != before.NodeCount {
+	if slices.Contains(changed, "node_count") && nodeCount != nodes {
 		if err := checkNodeCount(c, nodeCount); err != nil {
 			return clusterChange{}, err
 		}

@@ -619,10 +619,6 @@ func TestNodeGroups_7_ListAndShow(t *testing.T) {
 			w.ask("ann", "GET", "/v1/clusters/c/nodegroups?"+bad, nil, latest).want(400)
 		}
 		w.ask("ann", "GET", "/v1/clusters/c/nodegroups?marker="+id, nil, latest).want(404)
-		w.ask("ann", "POST", "/v1/clusters/c/nodegroups", object{"name": "more"}, latest).want(400)
-		w.ask("ann", "PATCH", "/v1/clusters/c/nodegroups/default-worker", "[]", latest).want(400)
-		w.ask("ann", "DELETE", "/v1/clusters/c/nodegroups/default-worker", nil, latest).want(400)
-		w.ask("ann", "DELETE", "/v1/clusters/c/nodegroups/nowhere", nil, latest).want(404)
 	})
 }
 

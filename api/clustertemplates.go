@@ -28,138 +28,165 @@ var templatePatchRules = patchRules{
 	},
 }
 
-func (a *API) listTemplates(c *call) (response, error) {
-	page, err := a.page(c)
-	if err != nil {
-		return response{}, err
+// templateName is what a template is called: Magnum has two names for it.
+type templateName struct {
+	generated  string                                // last word of names that are made up
+	collection string                                // of the path
+	publish    string                                // policy rule
+	read       func(*object, *model.ClusterTemplate) // what users may set
+	render     func(*call, *model.ClusterTemplate) any
+	renderPage func(c *call, ts []model.ClusterTemplate, next string) any
+}
+
+var clusterTemplate = templateName{
+	generated:  "template",
+	collection: "clustertemplates",
+	publish:    "clustertemplate:publish",
+	read:       readTemplate,
+	render:     func(c *call, t *model.ClusterTemplate) any { return c.renderTemplate(t) },
+	renderPage: func(c *call, ts []model.ClusterTemplate, next string) any {
+		return v1.ClusterTemplates{ClusterTemplates: each(ts, c.renderTemplate), Next: next}
+	},
+}
+
+func (a *API) listTemplates(as templateName) handler {
+	return func(c *call) (response, error) {
+		page, err := a.page(c)
+		if err != nil {
+			return response{}, err
+		}
+		if err := c.authorize(c.self()); err != nil {
+			return response{}, err
+		}
+		templates, err := a.Store.ListTemplates(c.Context(), c.scope(), page)
+		if err != nil {
+			return response{}, err
+		}
+		next := ""
+		if n := len(templates); n > 0 {
+			next = c.next(c.route.path, page, n, templates[n-1].UUID)
+		}
+		return ok(as.renderPage(c, templates, next)), nil
 	}
-	if err := c.authorize(c.self()); err != nil {
-		return response{}, err
-	}
-	templates, err := a.Store.ListTemplates(c.Context(), c.scope(), page)
-	if err != nil {
-		return response{}, err
-	}
-	body := v1.ClusterTemplates{ClusterTemplates: each(templates, c.renderTemplate)}
-	if n := len(templates); n > 0 {
-		body.Next = c.next(c.route.path, page, n, templates[n-1].UUID)
-	}
-	return ok(body), nil
 }
 
 // showTemplate shows public templates to everybody who knows their name.
-func (a *API) showTemplate(c *call) (response, error) {
-	t, err := a.template(c, c.PathValue("ident"))
-	if err != nil {
-		return response{}, err
-	}
-	if !t.Public {
-		if err := c.authorize(targetTemplate(t)); err != nil {
+func (a *API) showTemplate(as templateName) handler {
+	return func(c *call) (response, error) {
+		t, err := a.template(c, c.PathValue("ident"))
+		if err != nil {
 			return response{}, err
 		}
+		if !t.Public {
+			if err := c.authorize(targetTemplate(t)); err != nil {
+				return response{}, err
+			}
+		}
+		return ok(as.render(c, t)), nil
 	}
-	return ok(c.renderTemplate(t)), nil
 }
 
-func (a *API) createTemplate(c *call) (response, error) {
-	o, err := c.readObject()
-	if err != nil {
-		return response{}, err
-	}
-	o.readOnly("project_id", "user_id", "links", "created_at", "updated_at")
-	t := &model.ClusterTemplate{ProjectID: c.caller.projectID, UserID: c.caller.userID}
-	readTemplate(o, t)
-	if id := o.uuid("uuid"); id != nil {
-		t.UUID = *id
-	}
-	if err := o.done(); err != nil {
-		return response{}, err
-	}
-	if t.Name == nil {
-		t.Name = new(generatedName("template"))
-	}
-	if err := a.checkDrivers(t); err != nil {
-		return response{}, err
-	}
-	if err := a.checkKind(c, t); err != nil {
-		return response{}, err
-	}
-	if err := c.authorize(c.self()); err != nil {
-		return response{}, err
-	}
-	image, err := a.checkResources(c, t)
-	if err != nil {
-		return response{}, err
-	}
-	t.ClusterDistro = &image.Distro
-	if t.Public || t.Hidden {
-		if err := c.demand("clustertemplate:publish", c.self()); err != nil {
+func (a *API) createTemplate(as templateName) handler {
+	return func(c *call) (response, error) {
+		o, err := c.readObject()
+		if err != nil {
 			return response{}, err
 		}
-	}
-	if t.UUID == "" {
-		t.UUID = uuid.NewString()
-	}
-	if err := a.Store.CreateTemplate(c.Context(), t); err != nil {
-		if errors.Is(err, store.ErrExists) {
-			return response{}, conflict("A ClusterTemplate with UUID %s already exists.", t.UUID)
+		o.readOnly("project_id", "user_id", "links", "created_at", "updated_at")
+		t := &model.ClusterTemplate{ProjectID: c.caller.projectID, UserID: c.caller.userID}
+		as.read(o, t)
+		if id := o.uuid("uuid"); id != nil {
+			t.UUID = *id
 		}
-		return response{}, err
-	}
-	body := c.renderTemplate(t)
-	return response{status: http.StatusCreated, body: body, location: body.Links[0].Href}, nil
-}
-
-func (a *API) updateTemplate(c *call) (response, error) {
-	patch, err := c.readPatch(templatePatchRules)
-	if err != nil {
-		return response{}, err
-	}
-	before, err := a.template(c, c.PathValue("ident"))
-	if err != nil {
-		return response{}, err
-	}
-	if err := c.authorize(targetTemplate(before)); err != nil {
-		return response{}, err
-	}
-	after, changed, err := patchTemplate(c, before, patch)
-	if err != nil {
-		return response{}, err
-	}
-	if err := a.checkDrivers(after); err != nil {
-		return response{}, err
-	}
-	image, err := a.checkResources(c, after)
-	if err != nil {
-		return response{}, err
-	}
-	if slices.Contains(changed, "image_id") {
-		after.ClusterDistro = &image.Distro
-	}
-	if slices.Contains(changed, "public") || slices.Contains(changed, "hidden") {
-		if err := c.demand("clustertemplate:publish", c.self()); err != nil {
+		if err := o.done(); err != nil {
 			return response{}, err
 		}
-	}
-	if len(changed) == 0 {
-		users, err := a.Store.TemplateUsers(c.Context(), after.UUID)
-		if err == nil && users > 0 {
-			err = store.ErrInUse
+		if t.Name == nil {
+			t.Name = new(generatedName(as.generated))
 		}
-		return ok(c.renderTemplate(after)), err
+		if err := a.checkDrivers(t); err != nil {
+			return response{}, err
+		}
+		if err := a.checkKind(c, t); err != nil {
+			return response{}, err
+		}
+		if err := c.authorize(c.self()); err != nil {
+			return response{}, err
+		}
+		image, err := a.checkResources(c, t)
+		if err != nil {
+			return response{}, err
+		}
+		t.ClusterDistro = &image.Distro
+		if t.Public || t.Hidden {
+			if err := c.demand(as.publish, c.self()); err != nil {
+				return response{}, err
+			}
+		}
+		if t.UUID == "" {
+			t.UUID = uuid.NewString()
+		}
+		if err := a.Store.CreateTemplate(c.Context(), t); err != nil {
+			if errors.Is(err, store.ErrExists) {
+				return response{}, conflict("A ClusterTemplate with UUID %s already exists.", t.UUID)
+			}
+			return response{}, err
+		}
+		return response{status: http.StatusCreated, body: as.render(c, t), location: c.base + "/v1/" + as.collection + "/" + t.UUID}, nil
 	}
-	// The answer shows updated_at as it was before.
-	body := c.renderTemplate(after)
-	if err := a.Store.UpdateTemplate(c.Context(), after, !harmless(changed, after)); err != nil {
-		return response{}, err
-	}
-	return ok(body), nil
 }
 
-// patchTemplate returns the template after the patch, and the names of what
-// differs.
-func patchTemplate(c *call, before *model.ClusterTemplate, patch []patchOperation) (*model.ClusterTemplate, []string, error) {
-	doc, err := newDocument(c.renderTemplate(before))
+func (a *API) updateTemplate(as templateName) handler {
+	return func(c *call) (response, error) {
+		patch, err := c.readPatch(templatePatchRules)
+		if err != nil {
+			return response{}, err
+		}
+		before, err := a.template(c, c.PathValue("ident"))
+		if err != nil {
+			return response{}, err
+		}
+		if err := c.authorize(targetTemplate(before)); err != nil {
+			return response{}, err
+		}
+		after, changed, err := as.patch(c, before, patch)
+		if err != nil {
+			return response{}, err
+		}
+		if err := a.checkDrivers(after); err != nil {
+			return response{}, err
+		}
+		image, err := a.checkResources(c, after)
+		if err != nil {
+			return response{}, err
+		}
+		if slices.Contains(changed, "image_id") {
+			after.ClusterDistro = &image.Distro
+		}
+		if slices.Contains(changed, "public") || slices.Contains(changed, "hidden") {
+			if err := c.demand(as.publish, c.self()); err != nil {
+				return response{}, err
+			}
+		}
+		// The answer shows updated_at as it was before.
+		body := as.render(c, after)
+		if len(changed) == 0 {
+			users, err := a.Store.TemplateUsers(c.Context(), after.UUID)
+			if err == nil && users > 0 {
+				err = store.ErrInUse
+			}
+			return ok(body), err
+		}
+		if err := a.Store.UpdateTemplate(c.Context(), after, !harmless(changed, after)); err != nil {
+			return response{}, err
+		}
+		return ok(body), nil
+	}
+}
+
+// patch returns the template after the patch, and the names of what differs.
+func (as templateName) patch(c *call, before *model.ClusterTemplate, patch []patchOperation) (*model.ClusterTemplate, []string, error) {
+	doc, err := newDocument(as.render(c, before))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -170,12 +197,12 @@ func patchTemplate(c *call, before *model.ClusterTemplate, patch []patchOperatio
 	o := newObject(patched)
 	o.patched = true
 	after := *before
-	readTemplate(o, &after)
+	as.read(o, &after)
 	o.ignored(internalAttributes...)
 	if err := o.done(); err != nil {
 		return nil, nil, err
 	}
-	final, err := newDocument(c.renderTemplate(&after))
+	final, err := newDocument(as.render(c, &after))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -369,7 +396,14 @@ func refusal(err error) error {
 }
 
 func (c *call) renderTemplate(t *model.ClusterTemplate) v1.ClusterTemplate {
-	return v1.ClusterTemplate{
+	fields := renderTemplateFields(t)
+	fields.Links = c.links("/clustertemplates/" + t.UUID)
+	return v1.ClusterTemplate{TemplateFields: fields, ProjectID: t.ProjectID, UserID: t.UserID}
+}
+
+// renderTemplateFields renders all but the links.
+func renderTemplateFields(t *model.ClusterTemplate) v1.TemplateFields {
+	return v1.TemplateFields{
 		UUID:                t.UUID,
 		Name:                t.Name,
 		COE:                 t.COE,
@@ -401,9 +435,6 @@ func (c *call) renderTemplate(t *model.ClusterTemplate) v1.ClusterTemplate {
 		FloatingIPEnabled:   t.FloatingIPEnabled,
 		Tags:                t.Tags,
 		Driver:              t.Driver,
-		ProjectID:           t.ProjectID,
-		UserID:              t.UserID,
-		Links:               c.links("/clustertemplates/" + t.UUID),
 		CreatedAt:           v1.Time(t.CreatedAt),
 		UpdatedAt:           wireTime(t.UpdatedAt),
 	}

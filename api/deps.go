@@ -67,6 +67,9 @@ type Store interface {
 	NodeGroup(ctx context.Context, clusterUUID, ident string) (*model.NodeGroup, error)
 	CreateCluster(ctx context.Context, c *model.Cluster, groups []model.NodeGroup, defaultQuota int, op store.NewOperation) (*model.Operation, error)
 	ScaleNodeGroup(ctx context.Context, clusterUUID, groupUUID string, count int, nodesToRemove []string, allowed func(model.Status) bool, op store.NewOperation) (*model.Operation, error)
+	CreateNodeGroup(ctx context.Context, g *model.NodeGroup, allowed func(model.Status) bool, op store.NewOperation) (*model.Operation, error)
+	UpdateNodeGroupLimits(ctx context.Context, clusterUUID, groupUUID string, least int, most *int, check func(model.NodeGroup) error, op store.NewOperation) (*model.Operation, error)
+	DeleteNodeGroup(ctx context.Context, clusterUUID, groupUUID string, allowed func(model.Status) bool, op store.NewOperation) (*model.Operation, error)
 	DeleteCluster(ctx context.Context, clusterUUID string, op store.NewOperation) (*model.Operation, error)
 	SetHealth(ctx context.Context, clusterUUID string, status *string, reasons model.Labels) error
 

@@ -50,6 +50,12 @@ func notAcceptable(format string, args ...any) error {
 	return &Error{Status: http.StatusNotAcceptable, Detail: fmt.Sprintf(format, args...), routing: true}
 }
 
+// hasStatus tells whether err is an answer with that status.
+func hasStatus(err error, status int) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Status == status
+}
+
 // sentinels is what the errors of lower layers mean to a caller.
 var sentinels = []struct {
 	err    error

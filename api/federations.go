@@ -3,13 +3,17 @@
 package api
 
 import (
+	"log/slog"
 	"net/http"
+
+	"github.com/google/uuid"
 
 	"github.com/keelson/keelson/api/v1"
 )
 
-// Magnum has an API for federations of clusters and nothing behind it. Here
-// there are none, and none can be made.
+// Magnum has an API for federations of clusters and nothing behind it: a
+// federation is accepted and never seen again. So it is here; there never is
+// one to be shown, changed or deleted.
 
 func (a *API) listFederations(c *call) (response, error) {
 	page, err := a.page(c)
@@ -27,6 +31,9 @@ func (a *API) listFederations(c *call) (response, error) {
 
 func noFederation(c *call) (response, error) {
 	if c.Method == http.MethodPatch {
+		if _, err := c.flag("rollback"); err != nil {
+			return response{}, err
+		}
 		patch, err := c.readPatch(patchRules{})
 		if err != nil {
 			return response{}, err
@@ -59,5 +66,7 @@ func (a *API) createFederation(c *call) (response, error) {
 	if _, err := a.cluster(c, host); err != nil {
 		return response{}, err
 	}
-	return response{}, badRequest("Federations are not supported.")
+	a.Logger.LogAttrs(c.Context(), slog.LevelWarn, "a federation was accepted, but federations are not implemented",
+		slog.String("request_id", requestID(c.Context())))
+	return accepted(v1.UUID{UUID: uuid.NewString()}), nil
 }

@@ -92,6 +92,7 @@ func TestGophercloud_19_3_TemplatesClustersCertificates(t *testing.T) {
 				t.Errorf("rotation: %v", err)
 			}
 
+			w.joined(id, "10.1.0.5", "10.1.0.6")
 			w.finish(id, model.CreateComplete)
 			_, err = clusters.Update(ctx, c, id, []clusters.UpdateOpts{{Op: clusters.ReplaceOp, Path: "/node_count", Value: 3}}).Extract()
 			must(err)
@@ -111,6 +112,25 @@ func TestGophercloud_19_3_TemplatesClustersCertificates(t *testing.T) {
 				must(err)
 				if len(groups) != 1 || group.Name != "default-worker" || group.NodeCount != 1 || group.ClusterID != id {
 					t.Errorf("group: %+v", group)
+				}
+				made, err := nodegroups.Create(ctx, c, id, nodegroups.CreateOpts{Name: "gpu", NodeCount: new(2), Labels: map[string]string{"a": "b"}}).Extract()
+				must(err)
+				if made.Name != "gpu" || made.NodeCount != 2 || made.Labels["a"] != "b" {
+					t.Errorf("new group: %+v", made)
+				}
+				w.finish(id, model.UpdateComplete)
+				limited, err := nodegroups.Update(ctx, c, id, made.UUID, []nodegroups.UpdateOptsBuilder{
+					nodegroups.UpdateOpts{Op: nodegroups.ReplaceOp, Path: "/max_node_count", Value: 7},
+				}).Extract()
+				must(err)
+				if limited.MaxNodeCount == nil || *limited.MaxNodeCount != 7 {
+					t.Errorf("limited group: %+v", limited)
+				}
+				w.finish(id, model.UpdateComplete)
+				must(nodegroups.Delete(ctx, c, id, "gpu").ExtractErr())
+				w.finish(id, model.UpdateComplete)
+				if _, err := nodegroups.Get(ctx, c, id, "gpu").Extract(); !gophercloud.ResponseCodeIs(err, 404) {
+					t.Errorf("deleted group: %v", err)
 				}
 			}
 

@@ -21,7 +21,7 @@ func TestVersions_1_3_RootNeedsNoTokenAndNoVersion(t *testing.T) {
 	w := newWorld(t, storetest.New(t))
 	a := w.ask("", "GET", "/", nil, "OpenStack-API-Version: nonsense 99 x").want(200)
 	v := a.items("versions")
-	if len(v) != 1 || v[0]["id"] != "v1" || v[0]["status"] != "CURRENT" || v[0]["max_version"] != "1.10" || v[0]["min_version"] != "1.1" {
+	if len(v) != 1 || v[0]["id"] != "v1" || v[0]["status"] != "CURRENT" || v[0]["max_version"] != "1.11" || v[0]["min_version"] != "1.1" {
 		t.Errorf("versions: %v", v)
 	}
 	if link := v[0]["links"].([]any)[0].(map[string]any); link["href"] != "http://magnum.example:9511/v1/" || link["rel"] != "self" {
@@ -41,7 +41,7 @@ func TestVersions_1_4_Version1ListsItsCollections(t *testing.T) {
 		a := w.ask("", "GET", path, nil).want(200)
 		a.is("id", "v1")
 		a.is("media_types", []any{map[string]any{"base": "application/json", "type": "application/vnd.openstack.magnum.v1+json"}})
-		for _, name := range []string{"clustertemplates", "clusters", "quotas", "certificates", "mservices", "stats", "federations"} {
+		for _, name := range []string{"clustertemplates", "clusters", "quotas", "certificates", "mservices", "stats", "federations", "baymodels", "bays"} {
 			a.is(name, []any{
 				map[string]any{"href": "http://magnum.example:9511/v1/" + name + "/", "rel": "self"},
 				map[string]any{"href": "http://magnum.example:9511/" + name + "/", "rel": "bookmark"},
@@ -66,9 +66,9 @@ func TestVersions_1_5_Header(t *testing.T) {
 	}{
 		{"", 200, "1.1"},
 		{"container-infra 1.4", 200, "1.4"},
-		{"container-infra latest", 200, "1.10"},
-		{"container-infra LATEST", 200, "1.10"},
-		{"compute latest", 200, "1.10"},
+		{"container-infra latest", 200, "1.11"},
+		{"container-infra LATEST", 200, "1.11"},
+		{"compute latest", 200, "1.11"},
 		{"container-infrastructure-management 1.9", 200, "1.9"},
 		{"container-infrastructure 1.9", 200, "1.9"},
 		{"compute 1.4", 406, ""},
@@ -97,7 +97,7 @@ func TestVersions_1_5_Header(t *testing.T) {
 			want = map[string]string{
 				"OpenStack-API-Version":         "container-infra " + test.inUse,
 				"OpenStack-API-Minimum-Version": "container-infra 1.1",
-				"OpenStack-API-Maximum-Version": "container-infra 1.10",
+				"OpenStack-API-Maximum-Version": "container-infra 1.11",
 				"Vary":                          "OpenStack-API-Version",
 			}
 		}
@@ -117,7 +117,7 @@ func TestVersions_1_5_OutOfRangeHasABodyOfItsOwn(t *testing.T) {
 	hasKeys(t, e, "code", "title", "description", "max_version", "min_version", "links")
 	e = w.ask("ann", "GET", "/v1/clusters", nil, "OpenStack-API-Version: container-infra 1.99").error()
 	hasKeys(t, e, "code", "title", "max_version", "min_version", "links")
-	if e["code"] != "magnum.microversion-unsupported" || e["max_version"] != "1.10" {
+	if e["code"] != "magnum.microversion-unsupported" || e["max_version"] != "1.11" {
 		t.Errorf("error: %v", e)
 	}
 }
@@ -383,6 +383,18 @@ func TestPolicy_16_EveryRouteAsks(t *testing.T) {
 		{"DELETE", "/v1/quotas/project-1/Cluster", nil},
 		{"GET", "/v1/stats", nil},
 		{"GET", "/v1/mservices", nil},
+		{"GET", "/v1/baymodels", nil},
+		{"GET", "/v1/baymodels/detail", nil},
+		{"GET", "/v1/baymodels/" + template, nil},
+		{"POST", "/v1/baymodels", swarm().with("keypair_id", "key")},
+		{"PATCH", "/v1/baymodels/" + template, patch},
+		{"DELETE", "/v1/baymodels/" + template, nil},
+		{"GET", "/v1/bays", nil},
+		{"GET", "/v1/bays/detail", nil},
+		{"GET", "/v1/bays/" + cluster, nil},
+		{"POST", "/v1/bays", object{"baymodel_id": template}},
+		{"PATCH", "/v1/bays/" + cluster, "[]"},
+		{"DELETE", "/v1/bays/" + cluster, nil},
 		{"GET", "/v1/federations", nil},
 		{"GET", "/v1/federations/detail", nil},
 		{"POST", "/v1/federations", federation},

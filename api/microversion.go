@@ -18,9 +18,10 @@ type microversion int
 // Versions at which something begins to work, and the range that is served.
 const (
 	minVersion microversion = 1
-	maxVersion microversion = 10
+	maxVersion microversion = 11
 
 	always                       = minVersion
+	withAsyncBays   microversion = 2 // bays answer like clusters
 	withRollback    microversion = 3 // PATCH ?rollback=
 	withActions     microversion = 7 // resize; upgrade is refused at exactly 1.7
 	withUpgrade     microversion = 8

@@ -15,8 +15,11 @@ type route struct {
 	rule    string       // policy rule; the handler names the target. Empty: anybody, without a token
 	across  string       // further rule for administrators, who then reach into all projects
 	args    []string     // query arguments; all others are refused
-	handler func(*call) (response, error)
+	handler handler
 }
+
+// handler answers one call.
+type handler = func(*call) (response, error)
 
 // unversioned routes know no microversions.
 const unversioned microversion = 0
@@ -32,11 +35,11 @@ func (a *API) table() []route {
 		{get, "/", unversioned, "", "", nil, a.showVersions},
 		{get, "/v1", always, "", "", nil, a.showVersion1},
 
-		{get, "/v1/clustertemplates", always, "clustertemplate:get_all", "clustertemplate:get_all_all_projects", paging, a.listTemplates},
-		{get, "/v1/clustertemplates/detail", always, "clustertemplate:detail", "clustertemplate:detail_all_projects", paging, a.listTemplates},
-		{get, "/v1/clustertemplates/{ident}", always, "clustertemplate:get", "clustertemplate:get_one_all_projects", nil, a.showTemplate},
-		{post, "/v1/clustertemplates", always, "clustertemplate:create", "", nil, a.createTemplate},
-		{patch, "/v1/clustertemplates/{ident}", always, "clustertemplate:update", "clustertemplate:update_all_projects", nil, a.updateTemplate},
+		{get, "/v1/clustertemplates", always, "clustertemplate:get_all", "clustertemplate:get_all_all_projects", paging, a.listTemplates(clusterTemplate)},
+		{get, "/v1/clustertemplates/detail", always, "clustertemplate:detail", "clustertemplate:detail_all_projects", paging, a.listTemplates(clusterTemplate)},
+		{get, "/v1/clustertemplates/{ident}", always, "clustertemplate:get", "clustertemplate:get_one_all_projects", nil, a.showTemplate(clusterTemplate)},
+		{post, "/v1/clustertemplates", always, "clustertemplate:create", "", nil, a.createTemplate(clusterTemplate)},
+		{patch, "/v1/clustertemplates/{ident}", always, "clustertemplate:update", "clustertemplate:update_all_projects", nil, a.updateTemplate(clusterTemplate)},
 		{del, "/v1/clustertemplates/{ident}", always, "clustertemplate:delete", "clustertemplate:delete_all_projects", nil, a.deleteTemplate},
 		{patch, "/v1/clustertemplates", always, "clustertemplate:update", "", nil, missingIdent},
 		{del, "/v1/clustertemplates", always, "clustertemplate:delete", "", nil, missingIdent},
@@ -80,6 +83,24 @@ func (a *API) table() []route {
 
 		{get, "/v1/stats", always, "stats:get_all", "", []string{"project_id", "type"}, a.showStats},
 		{get, "/v1/mservices", always, "magnum-service:get_all", "", nil, a.listServices},
+
+		{get, "/v1/baymodels", always, "baymodel:get_all", "", paging, a.listTemplates(baymodel)},
+		{get, "/v1/baymodels/detail", always, "baymodel:detail", "", paging, a.listTemplates(baymodel)},
+		{get, "/v1/baymodels/{ident}", always, "baymodel:get", "", nil, a.showTemplate(baymodel)},
+		{post, "/v1/baymodels", always, "baymodel:create", "", nil, a.createTemplate(baymodel)},
+		{patch, "/v1/baymodels/{ident}", always, "baymodel:update", "", nil, a.updateTemplate(baymodel)},
+		{del, "/v1/baymodels/{ident}", always, "baymodel:delete", "", nil, a.deleteTemplate},
+		{patch, "/v1/baymodels", always, "baymodel:update", "", nil, missingIdent},
+		{del, "/v1/baymodels", always, "baymodel:delete", "", nil, missingIdent},
+
+		{get, "/v1/bays", always, "bay:get_all", "", paging, a.listBays},
+		{get, "/v1/bays/detail", always, "bay:detail", "", paging, a.listBaysInDetail},
+		{get, "/v1/bays/{ident}", always, "bay:get", "", nil, a.showBay},
+		{post, "/v1/bays", always, "bay:create", "", nil, a.createBay},
+		{patch, "/v1/bays/{ident}", always, "bay:update", "", []string{"rollback"}, a.updateBay},
+		{del, "/v1/bays/{ident}", always, "bay:delete", "", nil, a.deleteCluster},
+		{patch, "/v1/bays", always, "bay:update", "", []string{"rollback"}, missingIdent},
+		{del, "/v1/bays", always, "bay:delete", "", nil, missingIdent},
 
 		{get, "/v1/federations", always, "federation:get_all", "", paging, a.listFederations},
 		{get, "/v1/federations/detail", always, "federation:detail", "", paging, a.listFederations},

@@ -270,5 +270,15 @@ func TestFederations_11_ThereAreNone(t *testing.T) {
 	} {
 		w.ask("ann", "POST", "/v1/federations", good.with(test.name, test.value)).want(test.status)
 	}
-	w.ask("ann", "POST", "/v1/federations", good).want(400).saying("not supported")
+	// Accepted, and as in Magnum never seen again.
+	made := w.ask("ann", "POST", "/v1/federations", good).want(202)
+	hasKeys(t, made.body, "uuid")
+	w.ask("ann", "GET", "/v1/federations/"+made.text("uuid"), nil).want(404)
+	w.ask("ann", "DELETE", "/v1/federations/"+made.text("uuid"), nil).want(404)
+	w.ask("ann", "PATCH", "/v1/federations/x?rollback=true", patchOf("add", "/member_ids", id)).want(404)
+	w.ask("ann", "PATCH", "/v1/federations/x?rollback=perhaps", patchOf("add", "/member_ids", id)).want(400)
+	w.ask("ann", "POST", "/v1/federations", good.with("name", absent{})).want(202)
+	w.ask("reader", "POST", "/v1/federations", good).want(403)
+	w.ask("zoe", "POST", "/v1/federations", good).want(404)
+	w.ask("ann", "GET", "/v1/federations", nil).want(200).is("federations", []any{})
 }

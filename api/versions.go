@@ -19,6 +19,7 @@ func (a *API) showVersions(c *call) (response, error) {
 // collections that GET /v1 links to.
 var collections = []string{
 	"clustertemplates", "clusters", "quotas", "certificates", "mservices", "stats", "federations",
+	"baymodels", "bays",
 }
 
 // showVersion1 answers GET /v1, which names the collections.

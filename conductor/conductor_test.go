@@ -49,8 +49,8 @@ func newWorld(t *testing.T, s *store.Store) *world {
 	w := &world{
 		T: t, store: s, coe: fake.NewCOE(), hostDir: filepath.Join(t.TempDir(), "host"),
 		options: conductor.Options{
-			Host: "test", Lease: 2 * time.Second, Poll: 20 * time.Millisecond, CancelCheck: 20 * time.Millisecond,
-			RetryFirst: time.Millisecond, RetryMost: 10 * time.Millisecond, StepTimeout: 10 * time.Second, CallTimeout: 2 * time.Second,
+			Host: "test", Lease: 15 * time.Second, Poll: 20 * time.Millisecond, CancelCheck: 20 * time.Millisecond,
+			RetryFirst: time.Millisecond, RetryMost: 10 * time.Millisecond, StepTimeout: time.Minute, CallTimeout: 20 * time.Second,
 		},
 	}
 	w.must(os.Mkdir(w.hostDir, 0o700))
@@ -155,12 +155,12 @@ func (w *world) eventually(what string, ok func() bool) {
 	w.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(2 * time.Minute)
 	for !ok() {
 		select {
 		case <-tick.C:
 		case <-timeout:
-			w.Fatalf("not within 20 s: %s", what)
+			w.Fatalf("not within two minutes: %s", what)
 		}
 	}
 }
@@ -296,7 +296,7 @@ func TestStepThatFailsForATimeIsTakenAgain(t *testing.T) {
 
 func TestStepThatNeverEndsRunsOutOfTime(t *testing.T) {
 	w := newWorld(t, storetest.New(t))
-	w.options.StepTimeout = 3 * time.Second
+	w.options.StepTimeout = 5 * time.Second
 	w.options.CallTimeout = time.Second
 	w.coe.Inject(fake.StepStart, "demo-worker-0", fake.Fault{Hang: true})
 	w.conduct()
@@ -306,7 +306,7 @@ func TestStepThatNeverEndsRunsOutOfTime(t *testing.T) {
 	if got.Status != model.CreateFailed || got.StatusReason == nil {
 		t.Fatalf("status %s, reason %v", got.Status, got.StatusReason)
 	}
-	for _, want := range []string{"node.start", "demo-worker-0", "3s"} {
+	for _, want := range []string{"node.start", "demo-worker-0", "5s"} {
 		if !strings.Contains(*got.StatusReason, want) {
 			t.Errorf("reason %q does not say %q", *got.StatusReason, want)
 		}

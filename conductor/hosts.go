@@ -146,21 +146,23 @@ func (p *HostPool) claim(ctx context.Context, fence store.Fence, node *model.Nod
 
 // grow brings one more host on its way, unless one already is.
 func (p *HostPool) grow(ctx context.Context, hosts []model.Host, node *model.Node) (drivers.Outcome, error) {
-	taken := 0
+	taken, full := 0, 0
 	var coming *model.Host
 	for _, h := range hosts {
 		onItsWay := h.State == model.HostEnrolled || h.State == model.HostDeploying ||
 			h.State == model.HostPreparing && h.IronicNodeID != nil
 		if onItsWay {
 			coming = &h
+		} else {
+			full++
 		}
 		if h.IronicNodeID != nil {
 			taken++
 		}
 	}
 	noRoom := func(cause error, why string) error {
-		return fault.Permanent(cause, "no capacity: none of %d hosts has room for node %s (%d vCPU, %d MiB memory, %d GiB disk), and %s; "+
-			"use a smaller flavor, delete unused clusters, or ask the operator for more hosts", len(hosts), node.Name, node.VCPUs, node.MemoryMiB, node.DiskGiB, why)
+		return fault.Permanent(cause, "no capacity: none of the %d hosts has room for node %s (%d vCPU, %d MiB memory, %d GiB disk), and %s; "+
+			"use a smaller flavor, delete unused clusters, or ask the operator for more hosts", full, node.Name, node.VCPUs, node.MemoryMiB, node.DiskGiB, why)
 	}
 	switch {
 	case coming != nil:

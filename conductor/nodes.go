@@ -18,9 +18,10 @@ import (
 	"github.com/keelson/keelson/internal/model"
 )
 
-// reconcileNodes makes the node records match the node groups' counts: it adds
-// wanted nodes and marks surplus ones as leaving. Doing it again changes
-// nothing.
+// reconcileNodes makes the node records match the counts of the node groups
+// that the operation is about: it adds wanted nodes and marks surplus ones as
+// leaving. Doing it again changes nothing. What other groups lack or have too
+// much belongs to operations that wait for this one to end.
 func (r *runner) reconcileNodes(ctx context.Context) error {
 	id := r.op.ClusterID
 	cluster, err := r.Store.Cluster(ctx, everything, id)
@@ -45,6 +46,9 @@ func (r *runner) reconcileNodes(ctx context.Context) error {
 	var add []model.Node
 	var leave []string
 	for _, group := range groups[id] {
+		if !r.op.Spec.Concerns(group.UUID) {
+			continue
+		}
 		var have []model.Node
 		for _, n := range nodes[id] {
 			if n.NodeGroupID == group.UUID && n.State != model.NodeLeaving {

@@ -42,6 +42,22 @@ type UUID struct {
 
 // ClusterTemplate says how clusters made from it look.
 type ClusterTemplate struct {
+	TemplateFields
+	ProjectID string `json:"project_id"`
+	UserID    string `json:"user_id"`
+}
+
+// Baymodel is a cluster template under its older name.
+type Baymodel struct{ TemplateFields }
+
+// Baymodels is a page of baymodels.
+type Baymodels struct {
+	Baymodels []Baymodel `json:"baymodels"`
+	Next      string     `json:"next,omitempty"`
+}
+
+// TemplateFields are what a template is made of under either name.
+type TemplateFields struct {
 	UUID                string            `json:"uuid"`
 	Name                *string           `json:"name"`
 	COE                 string            `json:"coe"`
@@ -73,8 +89,6 @@ type ClusterTemplate struct {
 	FloatingIPEnabled   bool              `json:"floating_ip_enabled"`
 	Tags                *string           `json:"tags"`
 	Driver              *string           `json:"driver"`
-	ProjectID           string            `json:"project_id"`
-	UserID              string            `json:"user_id"`
 	Links               []Link            `json:"links"`
 	CreatedAt           Time              `json:"created_at"`
 	UpdatedAt           *Time             `json:"updated_at"`
@@ -144,6 +158,53 @@ type Clusters struct {
 	Next     string    `json:"next,omitempty"`
 }
 
+// BaySummary is a cluster, under its older name, as plain lists show it.
+type BaySummary struct {
+	UUID              string            `json:"uuid"`
+	Name              string            `json:"name"`
+	BaymodelID        string            `json:"baymodel_id"`
+	NodeCount         int               `json:"node_count"`
+	MasterCount       int               `json:"master_count"`
+	DockerVolumeSize  *int              `json:"docker_volume_size"` // GiB
+	Labels            map[string]string `json:"labels"`
+	MasterFlavorID    *string           `json:"master_flavor_id"`
+	FlavorID          *string           `json:"flavor_id"`
+	BayCreateTimeout  *int              `json:"bay_create_timeout"` // minutes
+	Links             []Link            `json:"links"`
+	StackID           *string           `json:"stack_id"`
+	Status            string            `json:"status"`
+	FloatingIPEnabled bool              `json:"floating_ip_enabled"`
+}
+
+// BaySummaries is a page of a plain list.
+type BaySummaries struct {
+	Bays []BaySummary `json:"bays"`
+	Next string       `json:"next,omitempty"`
+}
+
+// Bay is a cluster in full, under its older name.
+type Bay struct {
+	BaySummary
+	StatusReason     *string  `json:"status_reason"`
+	DiscoveryURL     *string  `json:"discovery_url"`
+	APIAddress       *string  `json:"api_address"`
+	COEVersion       *string  `json:"coe_version"`
+	ContainerVersion *string  `json:"container_version"`
+	NodeAddresses    []string `json:"node_addresses"`
+	MasterAddresses  []string `json:"master_addresses"`
+	FixedNetwork     *string  `json:"fixed_network"`
+	FixedSubnet      *string  `json:"fixed_subnet"`
+	MasterLBEnabled  bool     `json:"master_lb_enabled"`
+	CreatedAt        Time     `json:"created_at"`
+	UpdatedAt        *Time    `json:"updated_at"`
+}
+
+// Bays is a page of a detailed list.
+type Bays struct {
+	Bays []Bay  `json:"bays"`
+	Next string `json:"next,omitempty"`
+}
+
 // LabelDifferences compare the labels of a cluster with those of its template,
 // or those of a node group with those of its cluster.
 type LabelDifferences struct {
@@ -190,6 +251,26 @@ type NodeGroup struct {
 	Links     []Link `json:"links"`
 	CreatedAt Time   `json:"created_at"`
 	UpdatedAt *Time  `json:"updated_at"`
+}
+
+// NewNodeGroup is the answer to the creation of a node group: what was asked
+// for, without what only its record has.
+type NewNodeGroup struct {
+	UUID             string            `json:"uuid"`
+	Name             string            `json:"name"`
+	ClusterID        string            `json:"cluster_id"`
+	ProjectID        string            `json:"project_id"`
+	DockerVolumeSize *int              `json:"docker_volume_size,omitempty"` // GiB
+	Labels           map[string]string `json:"labels"`
+	FlavorID         *string           `json:"flavor_id"`
+	ImageID          *string           `json:"image_id"`
+	NodeCount        int               `json:"node_count"`
+	Role             string            `json:"role"`
+	MinNodeCount     int               `json:"min_node_count"`
+	MaxNodeCount     *int              `json:"max_node_count"`
+	MergeLabels      bool              `json:"merge_labels"`
+	LabelDifferences
+	Links []Link `json:"links"`
 }
 
 // Certificate is a cluster's CA certificate, or one signed by it.

@@ -12,14 +12,18 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"io"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	swarmapi "github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/client"
 
@@ -125,19 +129,15 @@ func (c *cluster) eventually(what string, ok func() (bool, string)) {
 	}
 }
 
-func (c *cluster) wantMembers(names ...string) {
+func (c *cluster) wantMembers(want ...string) {
 	c.Helper()
 	got, err := members(c.Context(), c.job())
 	if err != nil {
 		c.Fatal(err)
 	}
-	if len(got) != len(names) || strings.Trim(fmt.Sprint(names), "[]") == "" {
-		c.Fatalf("members are %v, want %v", got, names)
-	}
-	for _, name := range names {
-		if !strings.Contains(strings.Join(got, " ")+" ", name+" ") {
-			c.Errorf("members are %v, want %v", got, names)
-		}
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		c.Fatalf("members (-want +got):\n%s", diff)
 	}
 }
 
@@ -245,58 +245,100 @@ func busybox(t testing.TB) []byte {
 	return archive.Bytes()
 }
 
+// loadImage puts an image named busybox on all nodes.
+func (c *cluster) loadImage() {
+	c.Helper()
+	archive := busybox(c)
+	for _, n := range c.Nodes() {
+		source := client.ImageImportSource{Source: bytes.NewReader(archive), SourceName: "-"}
+		result, err := c.docker(n.Name).ImageImport(c.Context(), source, "busybox", client.ImageImportOptions{})
+		if err != nil {
+			c.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, result); err != nil {
+			c.Fatal(err)
+		}
+		result.Close()
+	}
+}
+
+// runService runs two tasks with that shell script, one on each node, and
+// waits until they do. grace is how long they may take to end.
+func (c *cluster) runService(script string, grace time.Duration) {
+	c.Helper()
+	replicas := uint64(2)
+	if _, err := c.docker("blue-master-0").ServiceCreate(c.Context(), client.ServiceCreateOptions{Spec: swarmapi.ServiceSpec{
+		Annotations: swarmapi.Annotations{Name: "web"},
+		Mode:        swarmapi.ServiceMode{Replicated: &swarmapi.ReplicatedService{Replicas: &replicas}},
+		TaskTemplate: swarmapi.TaskSpec{ContainerSpec: &swarmapi.ContainerSpec{
+			Image: "busybox", Command: []string{"/bin/busybox", "sh", "-c", script}, StopGracePeriod: &grace,
+		}},
+		EndpointSpec: &swarmapi.EndpointSpec{Mode: swarmapi.ResolutionModeDNSRR},
+	}}); err != nil {
+		c.Fatal(err)
+	}
+	c.wantRunning(map[string]int{"blue-master-0": 1, "blue-worker-0": 1})
+}
+
+// wantRunning waits until so many tasks run on the nodes.
+func (c *cluster) wantRunning(want map[string]int) {
+	c.Helper()
+	api := c.docker("blue-master-0")
+	c.eventually("tasks run where they should", func() (bool, string) {
+		tasks, err := api.TaskList(c.Context(), client.TaskListOptions{})
+		if err != nil {
+			return false, err.Error()
+		}
+		running := map[string]int{}
+		for _, task := range tasks.Items {
+			for _, n := range c.Nodes() {
+				if n.COEID == task.NodeID && task.Status.State == swarmapi.TaskStateRunning && task.DesiredState == swarmapi.TaskStateRunning {
+					running[n.Name]++
+				}
+			}
+		}
+		return maps.Equal(running, want), fmt.Sprint(running)
+	})
+}
+
 // Tasks move to other nodes before their node is taken away.
 func TestTasksMoveBeforeTheirNodeLeaves(t *testing.T) {
 	c := newCluster(t, 1, 1)
 	c.run(c.Operation(drivers.Create))
-	for _, n := range c.Nodes() {
-		result, err := c.docker(n.Name).ImageImport(t.Context(), client.ImageImportSource{Source: bytes.NewReader(busybox(t)), SourceName: "-"}, "busybox", client.ImageImportOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := new(bytes.Buffer).ReadFrom(result); err != nil {
-			t.Fatal(err)
-		}
-		result.Close()
-	}
-	api := c.docker("blue-master-0")
-	replicas := uint64(2)
-	if _, err := api.ServiceCreate(t.Context(), client.ServiceCreateOptions{Spec: swarmapi.ServiceSpec{
-		Annotations: swarmapi.Annotations{Name: "web"},
-		Mode:        swarmapi.ServiceMode{Replicated: &swarmapi.ReplicatedService{Replicas: &replicas}},
-		TaskTemplate: swarmapi.TaskSpec{ContainerSpec: &swarmapi.ContainerSpec{
-			Image: "busybox", Command: []string{"/bin/busybox", "sh", "-c", "trap 'exit 0' TERM; while :; do /bin/busybox sleep 1; done"},
-		}},
-		EndpointSpec: &swarmapi.EndpointSpec{Mode: swarmapi.ResolutionModeDNSRR},
-	}}); err != nil {
-		t.Fatal(err)
-	}
-	running := func() map[string]int {
-		tasks, err := api.TaskList(t.Context(), client.TaskListOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		perNode := map[string]int{}
-		for _, task := range tasks.Items {
-			if task.Status.State == swarmapi.TaskStateRunning && task.DesiredState == swarmapi.TaskStateRunning {
-				perNode[task.NodeID]++
-			}
-		}
-		return perNode
-	}
-	worker, master := c.named("blue-worker-0").COEID, c.named("blue-master-0").COEID
-	c.eventually("a task runs on each node", func() (bool, string) {
-		r := running()
-		return r[worker] == 1 && r[master] == 1, fmt.Sprint(r)
-	})
+	c.loadImage()
+	c.runService("trap 'exit 0' TERM; while :; do /bin/busybox sleep 1; done", 10*time.Second)
 
 	c.Resize(1, 0)
 	c.run(c.Operation(drivers.Update))
 	c.wantMembers("blue-master-0")
-	c.eventually("both tasks run on the node that stays", func() (bool, string) {
-		r := running()
-		return r[master] == 2, fmt.Sprint(r)
-	})
+	c.wantRunning(map[string]int{"blue-master-0": 2})
+}
+
+// A task that does not end can not keep its node for ever.
+func TestDrainingHasAnEnd(t *testing.T) {
+	c := newCluster(t, 1, 1)
+	c.run(c.Operation(drivers.Create))
+	c.loadImage()
+	c.runService("trap '' TERM; while :; do /bin/busybox sleep 1; done", 10*time.Minute)
+
+	c.Resize(1, 0)
+	message := ""
+	r := conformance.Runner{
+		Cloud:  c.Cloud,
+		Driver: func() drivers.Driver { return swarm.New(swarm.Options{DrainTimeout: 3 * time.Second}) },
+		After: func(step drivers.Step, said string, _ time.Duration) {
+			if step.Name == "swarm.drain" {
+				message = said
+			}
+		},
+	}
+	if err := r.Run(t.Context(), c.Operation(drivers.Update)); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(message, "1 tasks did not end within 3s") {
+		t.Errorf("the drain said %q", message)
+	}
+	c.wantMembers("blue-master-0")
 }
 
 // A worker that died is seen by the health check, and can leave.

@@ -27,7 +27,7 @@ const (
 
 // engineTimeout bounds the steps that wait for engines: a node starts within a
 // second, so one that is not there after minutes will not come.
-const engineTimeout = 40 * time.Second
+const engineTimeout = 3 * time.Minute
 
 // Plan implements drivers.Driver.
 //

@@ -8,7 +8,10 @@
 // precision; sizes carry their unit in the name.
 package model
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Labels are free key-value pairs, stored as one JSON object.
 type Labels map[string]string
@@ -294,6 +297,15 @@ type OperationSpec struct {
 	NodeCounts map[string]int `json:"node_counts,omitempty"`
 	// NodesToRemove are node uuids, names, COE ids or addresses to prefer when shrinking.
 	NodesToRemove []string `json:"nodes_to_remove,omitempty"`
+	// GroupKind is what the operation is to its NodeGroups where that differs
+	// from what it is to the cluster: an update of the cluster that creates or
+	// deletes a group. Empty means the operation's own kind.
+	GroupKind OperationKind `json:"group_kind,omitempty"`
+}
+
+// Concerns tells whether the operation is about that node group.
+func (s *OperationSpec) Concerns(groupUUID string) bool {
+	return len(s.NodeGroups) == 0 || slices.Contains(s.NodeGroups, groupUUID)
 }
 
 // StepState is where a step is.

@@ -232,8 +232,9 @@ func lockCluster(tx *gorm.DB, uuid string) (*model.Cluster, error) {
 // when the group shrinks.
 //
 // allowed is asked with the cluster's locked status; when it says no nothing
-// changes and ErrStatus (a *StatusError) is returned. When the group has that
-// count already nothing changes and both results are nil. ErrNotFound.
+// changes and ErrStatus (a *StatusError) is returned; so it is for a group that
+// is being deleted. When the group has that count already nothing changes and
+// both results are nil. ErrNotFound.
 func (s *Store) ScaleNodeGroup(ctx context.Context, clusterUUID, groupUUID string, count int, nodesToRemove []string, allowed func(model.Status) bool, op NewOperation) (*model.Operation, error) {
 	var operation *model.Operation
 	err := s.write(ctx, "scale the node group", func(tx *gorm.DB) error {
@@ -248,6 +249,9 @@ func (s *Store) ScaleNodeGroup(ctx context.Context, clusterUUID, groupUUID strin
 		var g model.NodeGroup
 		if err := tx.Where("cluster_id = ? AND uuid = ?", clusterUUID, groupUUID).Take(&g).Error; err != nil {
 			return err
+		}
+		if g.Status == model.DeleteInProgress {
+			return &StatusError{Status: g.Status}
 		}
 		if g.NodeCount == count {
 			return nil

@@ -5,6 +5,8 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
 
 	"gorm.io/gorm"
@@ -51,7 +53,9 @@ func (s *Store) changeCluster(ctx context.Context, doing string, f Fence, change
 // Finish ends the operation and writes status and reason of the cluster and of
 // the groups the operation was about. restoreCounts puts back node counts, by
 // group uuid. A delete that is done removes the cluster, its groups, nodes and
-// certificates instead; operations and steps stay.
+// certificates instead; operations and steps stay. One that was to delete a
+// node group and is done removes that group's row; while the group has nodes
+// left it is not done, and that is an error.
 //
 // What a later operation is already about belongs to that one: when the user
 // has asked for more in the meantime, cluster status, and status and count of
@@ -89,7 +93,14 @@ func (s *Store) Finish(ctx context.Context, f Fence, state model.OperationState,
 		if err := later.Order("id").Find(&next).Error; err != nil {
 			return err
 		}
-		return s.settle(tx, op, next, s.status(status, reason), restoreCounts)
+		groupStatus := status
+		if kind := op.Spec.GroupKind; kind != "" {
+			groupStatus = kind.Broken()
+			if state == model.OpDone {
+				groupStatus = kind.After()
+			}
+		}
+		return s.settle(tx, op, next, s.status(status, reason), s.status(groupStatus, reason), restoreCounts)
 	})
 }
 
@@ -100,7 +111,7 @@ func (s *Store) ended(state model.OperationState) map[string]any {
 
 // settle writes the outcome of an operation to its cluster, as far as the
 // unfinished operations that came later leave it to do so.
-func (s *Store) settle(tx *gorm.DB, op *model.Operation, later []model.Operation, status map[string]any, restoreCounts map[string]int) error {
+func (s *Store) settle(tx *gorm.DB, op *model.Operation, later []model.Operation, status, groupStatus map[string]any, restoreCounts map[string]int) error {
 	if len(later) == 0 {
 		if err := tx.Model(&model.Cluster{}).Where("uuid = ?", op.ClusterID).Updates(status).Error; err != nil {
 			return err
@@ -111,26 +122,25 @@ func (s *Store) settle(tx *gorm.DB, op *model.Operation, later []model.Operation
 		return err
 	}
 	for _, group := range groups {
-		owner := slices.IndexFunc(later, func(l model.Operation) bool { return concerns(&l, group) })
-		count, restore := restoreCounts[group]
+		ours := op.Spec.Concerns(group) &&
+			!slices.ContainsFunc(later, func(l model.Operation) bool { return l.Spec.Concerns(group) })
+		if ours && groupStatus["status"] == model.DeleteComplete {
+			if err := removeGroup(tx, group); err != nil {
+				return err
+			}
+			continue
+		}
 		change := make(map[string]any)
-		switch {
-		case owner < 0 && concerns(op, group):
-			for column, value := range status {
-				change[column] = value
-			}
-			if restore {
-				change["node_count"] = count
-			}
-		case owner < 0 && restore:
-			change["node_count"] = count
-		case owner >= 0 && restore && later[owner].Spec.NodeCounts != nil:
-			spec := later[owner].Spec
-			spec.NodeCounts[group] = count
-			err := tx.Model(&model.Operation{}).Where("uuid = ?", later[owner].UUID).
-				Select("spec").Updates(model.Operation{Spec: spec}).Error
+		if ours {
+			maps.Copy(change, groupStatus)
+		}
+		if count, restore := restoreCounts[group]; restore {
+			given, err := passOn(tx, later, group, count)
 			if err != nil {
 				return err
+			}
+			if !given {
+				change["node_count"] = count
 			}
 		}
 		if len(change) == 0 {
@@ -143,9 +153,34 @@ func (s *Store) settle(tx *gorm.DB, op *model.Operation, later []model.Operation
 	return nil
 }
 
-// concerns tells whether the operation is about that node group.
-func concerns(op *model.Operation, group string) bool {
-	return len(op.Spec.NodeGroups) == 0 || slices.Contains(op.Spec.NodeGroups, group)
+// passOn gives a count that is to be put back to the first of the later
+// operations that is about the group's count, for the case that it fails too;
+// false means there is none.
+func passOn(tx *gorm.DB, later []model.Operation, group string, count int) (bool, error) {
+	heir := slices.IndexFunc(later, func(l model.Operation) bool {
+		_, counts := l.Spec.NodeCounts[group]
+		return counts
+	})
+	if heir < 0 {
+		return false, nil
+	}
+	spec := later[heir].Spec
+	spec.NodeCounts[group] = count
+	return true, tx.Model(&model.Operation{}).Where("uuid = ?", later[heir].UUID).
+		Select("spec").Updates(model.Operation{Spec: spec}).Error
+}
+
+// removeGroup removes the row of a node group without nodes. Nodes never
+// outlive the row of their group: they hold room on hosts.
+func removeGroup(tx *gorm.DB, uuid string) error {
+	var left int64
+	if err := tx.Model(&model.Node{}).Where("node_group_id = ?", uuid).Count(&left).Error; err != nil {
+		return err
+	}
+	if left > 0 {
+		return fmt.Errorf("node group %s still has %d nodes", uuid, left)
+	}
+	return tx.Where("uuid = ?", uuid).Delete(&model.NodeGroup{}).Error
 }
 
 // removeCluster removes all rows of the cluster. Nodes that are still there

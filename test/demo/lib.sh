@@ -70,6 +70,7 @@ configure() {
 
 			[hosts]
 			cpu_allocation_ratio = 8
+			disk_allocation_ratio = 10
 
 			[network]
 			network = public:$network:$gateway:$prefix.10-$prefix.250
