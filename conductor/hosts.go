@@ -161,7 +161,7 @@ func (p *HostPool) grow(ctx context.Context, hosts []model.Host, node *model.Nod
 		}
 	}
 	noRoom := func(cause error, why string) error {
-		return fault.Permanent(cause, "no capacity: none of the %d hosts has room for node %s (%d vCPU, %d MiB memory, %d GiB disk), and %s; "+
+		return fault.Permanent(cause, "no capacity: no host (of %d) has room for node %s (%d vCPU, %d MiB memory, %d GiB disk), and %s; "+
 			"use a smaller flavor, delete unused clusters, or ask the operator for more hosts", full, node.Name, node.VCPUs, node.MemoryMiB, node.DiskGiB, why)
 	}
 	switch {

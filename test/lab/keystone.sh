@@ -65,6 +65,7 @@ if ! [[ -f $dir/configured ]]; then
 		# read all: clients would see resets.
 		add-header = Connection: close
 		post-buffering = 65536
+		socket-timeout = 60
 		master = true
 		need-app = true
 		lazy-apps = true
