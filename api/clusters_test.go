@@ -634,6 +634,7 @@ func TestLists_TakeAConstantNumberOfQueries(t *testing.T) {
 		}
 		for path, want := range map[string]int{
 			"/v1/clusters": 2, "/v1/clusters/detail": 4, "/v1/clustertemplates": 1,
+			"/v1/bays": 2, "/v1/bays/detail": 4, "/v1/baymodels": 1,
 			"/v1/clusters/" + w.ask("ann", "GET", "/v1/clusters", nil).items("clusters")[0]["uuid"].(string): 4,
 		} {
 			counting.calls = 0

@@ -65,6 +65,8 @@ func FuzzBodies(f *testing.F) {
 		`{"cluster_uuid": "c", "csr": "-----BEGIN CERTIFICATE REQUEST-----", "ca_cert_type": "etcd"}`,
 		`{"node_count": 2, "nodes_to_remove": ["a"], "nodegroup": "default-worker"}`,
 		`{"cluster_template": "swarm", "max_batch_size": 1}`,
+		`{"name": "g", "node_count": 2, "max_node_count": "3", "role": "gpu", "merge_labels": true, "labels": {}}`,
+		`{"baymodel_id": "swarm", "bay_create_timeout": 0, "labels": null}`, `{"keypair_id": "k", "coe": "swarm", "image_id": "debian-12"}`,
 		`{"project_id": "p", "hard_limit": 3}`, `[]`, `null`, `{"a": {"a": []}}`, "\xff",
 	} {
 		f.Add(seed)
@@ -72,6 +74,7 @@ func FuzzBodies(f *testing.F) {
 	paths := []string{
 		"/v1/clustertemplates", "/v1/clusters", "/v1/certificates", "/v1/clusters/" + cluster + "/actions/resize",
 		"/v1/clusters/" + cluster + "/actions/upgrade", "/v1/quotas", "/v1/federations",
+		"/v1/clusters/" + cluster + "/nodegroups", "/v1/bays", "/v1/baymodels",
 	}
 	f.Fuzz(func(t *testing.T, body string) {
 		for _, path := range paths {
@@ -88,6 +91,7 @@ func FuzzPatches(f *testing.F) {
 	f.Add("remove", "/labels", `null`)
 	f.Add("replace", "/labels", `"{'a': 'b'}"`)
 	f.Add("replace", "/node_count", `3`)
+	f.Add("add", "/max_node_count", `3`)
 	f.Add("replace", "/health_status_reason", `"{'api': 'ok'}"`)
 	f.Fuzz(func(t *testing.T, op, path, value string) {
 		quote := func(s string) string {
@@ -100,6 +104,10 @@ func FuzzPatches(f *testing.F) {
 		body := `[{"op": ` + quote(op) + `, "path": ` + quote(path) + `, "value": ` + value + `}]`
 		w.send(t, "PATCH", "/v1/clustertemplates/"+template, body, nil)
 		w.send(t, "PATCH", "/v1/clusters/"+cluster, body, nil)
+		w.send(t, "PATCH", "/v1/clusters/"+cluster+"/nodegroups/default-worker", body, nil)
+		w.send(t, "PATCH", "/v1/baymodels/"+template, body, nil)
+		w.send(t, "PATCH", "/v1/bays/"+cluster, body, nil)
+		w.send(t, "PATCH", "/v1/federations/x", body, nil)
 	})
 }
 
@@ -114,7 +122,7 @@ func FuzzQueries(f *testing.F) {
 	f.Fuzz(func(t *testing.T, query string) {
 		for _, path := range []string{
 			"/v1/clusters", "/v1/clusters/detail", "/v1/clustertemplates", "/v1/clusters/" + cluster + "/nodegroups", "/v1/stats",
-			"/v1/certificates/" + cluster,
+			"/v1/certificates/" + cluster, "/v1/bays", "/v1/bays/detail", "/v1/baymodels", "/v1/federations",
 		} {
 			r := httptest.NewRequest("GET", "http://magnum.example"+path, nil)
 			r.URL.RawQuery = query
@@ -136,7 +144,7 @@ func FuzzIdents(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, ident string) {
 		escaped := url.PathEscape(ident)
-		for _, path := range []string{"/v1/clusters/", "/v1/clustertemplates/", "/v1/clusters/c/nodegroups/", "/v1/certificates/c/", "/v1/quotas/project-1/"} {
+		for _, path := range []string{"/v1/clusters/", "/v1/clustertemplates/", "/v1/clusters/c/nodegroups/", "/v1/certificates/c/", "/v1/quotas/project-1/", "/v1/bays/", "/v1/baymodels/", "/v1/federations/"} {
 			w.send(t, "GET", path+escaped, "", nil)
 		}
 	})

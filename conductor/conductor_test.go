@@ -362,6 +362,7 @@ func TestRoomAndAddressesThatRunOut(t *testing.T) {
 	}{
 		{"no host has room", 8, "no capacity"},
 		{"no address is free", 10, "no free address for node demo-"},
+		{"more nodes than addresses", 1<<31 - 1, "network net has 10 addresses"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, storetest.New(t))

@@ -63,6 +63,10 @@ func (r *runner) reconcileNodes(ctx context.Context) error {
 		if missing == 0 {
 			continue
 		}
+		// Every node needs an address: a count beyond that is not even tried.
+		if most := r.Network.Size(); missing > most {
+			return fault.Permanent(nil, "node group %s can not have %d nodes: network %s has %d addresses", group.Name, group.NodeCount, r.Network.Name(), most)
+		}
 		shape, err := r.shape(ctx, template, cluster, &group)
 		if err != nil {
 			return err

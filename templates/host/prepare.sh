@@ -64,6 +64,9 @@ make_directories() {
 }
 
 make_bridge() {
+	# Two bridges with one network: what is meant for ours would go to the other.
+	taken=$(ip -4 -oneline address show to "$CIDR" | awk -v ours="$BRIDGE" '$2 != ours { print $2; exit }')
+	[ -z "$taken" ] || fail "the network of $CIDR is in use on $taken: choose another one with KEELSON_BRIDGE_CIDR"
 	if [ ! -e "/sys/class/net/$BRIDGE" ]; then
 		# An address of its own keeps the bridge's from changing with its ports.
 		ip link add "$BRIDGE" address "$(od -An -N5 -tx1 /dev/urandom | sed 's/ /:/g; s/^/02/')" type bridge forward_delay 0

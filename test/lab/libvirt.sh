@@ -14,12 +14,14 @@ images=${KEELSON_LAB_IMAGES:-/var/cache/keelson/images}
 "$templates/node/build.sh" "$images" >"$state/log/libvirt-image.name" 2>"$state/log/libvirt-image.log" &
 image=$!
 
-# Bridge and network are the machine's, not the lab's: named and numbered so
-# that two labs seldom meet.
+# Bridge and network are the machine's, not the lab's: named after the lab, and
+# numbered away from what is in use.
 number=$(cksum <<<"$state" | cut -d ' ' -f 1)
-KEELSON_STATE=$dir KEELSON_IMAGE_CACHE=$images \
-	KEELSON_BRIDGE=$(printf 'kl%08x' "$number") KEELSON_BRIDGE_CIDR=10.$((100 + number % 150)).0.1/16 \
-	"$templates/host/prepare.sh" >>"$state/log/libvirt.log" 2>&1 || fail "templates/host/prepare.sh failed"
+bridge=$(printf 'kl%08x' "$number")
+network() { echo "10.$((100 + number % 150)).0.1/16"; }
+while [[ -n $(ip -4 -oneline address show to "$(network)" | awk -v ours="$bridge" '$2 != ours') ]]; do number=$((number + 1)); done
+KEELSON_STATE=$dir KEELSON_IMAGE_CACHE=$images KEELSON_BRIDGE=$bridge KEELSON_BRIDGE_CIDR=$(network) \
+	"$templates/host/prepare.sh" >>"$state/log/libvirt.log" 2>&1 || fail "templates/host/prepare.sh failed, see $state/log/libvirt.log"
 adopt libvirt "$(<"$dir/libvirtd.pid")"
 
 # shellcheck disable=SC1091 # made by prepare.sh
