@@ -571,6 +571,11 @@ func TestTypedLooksLikeReal(t *testing.T) {
 			}
 			shape := map[string]string{}
 			describe(shape, "", answer)
+			for key := range shape {
+				if strings.HasSuffix(key, "/reservation") {
+					shape[key] = "string or null" // a lock that may be held at this moment
+				}
+			}
 			shapes[which][path] = shape
 		}
 	}
