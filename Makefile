@@ -28,7 +28,7 @@ help: ## Show this list
 ##@ Try it
 
 .PHONY: demo
-demo: build ## A real Docker Swarm in LXC nodes on this machine (Debian or Ubuntu, root; elsewhere simulated hosts)
+demo: ## A real Docker Swarm in LXC nodes on this machine (Debian or Ubuntu, root; elsewhere simulated hosts)
 	@test/demo/up
 
 .PHONY: demo-down
