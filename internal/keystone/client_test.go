@@ -389,12 +389,14 @@ func TestUnavailable(t *testing.T) {
 			options.AuthURL = strings.TrimSuffix(good.url, "/v3") + "/identity/v3"
 			return options
 		},
-		"401 for ever":  status(401, "{}"),
-		"403":           status(403, "{}"),
-		"429":           status(429, "{}"),
-		"500":           status(500, "boom "),
-		"503":           status(503, ""),
-		"a redirect":    func(t *testing.T) Options { return broken(t, http.RedirectHandler("/v3/elsewhere", http.StatusFound).ServeHTTP) },
+		"401 for ever": status(401, "{}"),
+		"403":          status(403, "{}"),
+		"429":          status(429, "{}"),
+		"500":          status(500, "boom "),
+		"503":          status(503, ""),
+		"a redirect": func(t *testing.T) Options {
+			return broken(t, http.RedirectHandler("/v3/elsewhere", http.StatusFound).ServeHTTP)
+		},
 		"no JSON":       status(200, "<html>"),
 		"half JSON":     status(200, `{"token":{"user":{"id":"u"`),
 		"no user":       status(200, `{"token":{"expires_at":"2999-01-01T00:00:00.000000Z"}}`),
