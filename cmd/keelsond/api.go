@@ -43,7 +43,9 @@ func (p *process) startAPI(ctx context.Context, group *errgroup.Group) error {
 	if err != nil {
 		return err
 	}
-	group.Go(func() error { return serveHTTP(ctx, l, handler, p.log) })
+	group.Go(func() error {
+		return serveHTTP(ctx, l, handler, p.cfg.API.ReadTimeout, p.cfg.API.ShutdownTimeout, p.log)
+	})
 	group.Go(func() error { return outbox.Run(ctx) })
 	group.Go(func() error { return enforcer.Run(ctx) })
 	return nil

@@ -138,7 +138,7 @@ func nodeNetwork(c *config.Network) (*ipam.Pool, []netip.Addr, error) {
 
 // configuredCatalog is the catalogue of a cloud without Nova, Glance and Neutron.
 func configuredCatalog(cfg *config.Config) *catalog.Configured {
-	var c catalog.Configured
+	c := catalog.Configured{DefaultFlavor: cfg.Flavors.DefaultFlavor}
 	for _, f := range cfg.Flavors.Flavors {
 		c.Flavors = append(c.Flavors, catalog.Flavor{Name: f.Name, VCPUs: f.VCPUs, MemoryMiB: f.MemoryMiB, DiskGiB: f.DiskGiB})
 	}

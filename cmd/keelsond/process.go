@@ -177,7 +177,9 @@ func (p *process) startBuiltin(ctx context.Context, group *errgroup.Group) error
 			})
 		}
 		c.AuthType, c.EndpointOverride = ironic.AuthNone, "http://"+l.Addr().String()
-		group.Go(func() error { return serveHTTP(ctx, l, server, p.log) })
+		group.Go(func() error {
+			return serveHTTP(ctx, l, server, p.cfg.API.ReadTimeout, p.cfg.API.ShutdownTimeout, p.log)
+		})
 	}
 	return nil
 }

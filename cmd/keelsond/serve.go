@@ -96,12 +96,13 @@ func listen(what, host string, port int) (net.Listener, error) {
 	return l, nil
 }
 
-// serveHTTP answers requests until ctx ends, then lets those under way finish.
-func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, log *slog.Logger) error {
+// serveHTTP answers requests until ctx ends, then gives those under way that
+// long to finish.
+func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, readTimeout, grace time.Duration, log *slog.Logger) error {
 	server := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       60 * time.Second,
+		ReadTimeout:       readTimeout,
 		WriteTimeout:      120 * time.Second,
 		IdleTimeout:       120 * time.Second,
 		MaxHeaderBytes:    64 << 10,
@@ -109,9 +110,9 @@ func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, log *s
 	}
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 		defer cancel()
-		stopped <- server.Shutdown(grace)
+		stopped <- server.Shutdown(last)
 	})
 	err := server.Serve(l)
 	if !stop() { // Shutdown was asked for: Serve returned at once

@@ -8,6 +8,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,14 +49,15 @@ var (
 // It knows no keypairs: nothing logs in to a node over SSH, so the name that a
 // client sends is kept and shown, and any name will do.
 type Configured struct {
-	Flavors  []Flavor
-	Images   []Image
-	Networks []Network
+	Flavors       []Flavor
+	DefaultFlavor string // of nodes for which no flavor is named
+	Images        []Image
+	Networks      []Network
 }
 
-// Flavor returns the flavour of that name.
+// Flavor returns the flavour of that name; "" means the default one.
 func (c *Configured) Flavor(_ context.Context, ident string) (Flavor, error) {
-	return find(c.Flavors, ident, func(f Flavor) string { return f.Name })
+	return find(c.Flavors, cmp.Or(ident, c.DefaultFlavor), func(f Flavor) string { return f.Name })
 }
 
 // Image returns the image of that name.

@@ -41,3 +41,10 @@ func TestConfiguredFindsByName(t *testing.T) {
 		}
 	}
 }
+
+func TestNoFlavorNamedMeansTheDefault(t *testing.T) {
+	c := Configured{Flavors: []Flavor{{Name: "small"}, {Name: "standard"}}, DefaultFlavor: "standard"}
+	if f, err := c.Flavor(t.Context(), ""); err != nil || f.Name != "standard" {
+		t.Errorf("got %v, %v; want the flavor standard", f, err)
+	}
+}

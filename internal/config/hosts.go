@@ -25,8 +25,6 @@ type Ironic struct {
 	Traits            []string
 	Image             string
 	ImageChecksum     string
-	RootGiB           int // 0: the whole disk
-	DeployTimeout     time.Duration
 	PollInterval      time.Duration
 	Builtin           bool
 	BuiltinPort       int
@@ -52,8 +50,6 @@ func (i *Ironic) declare() *group {
 	g.list(&i.Traits, "traits", "", trait, "Traits that a bare-metal node must have.")
 	g.string(&i.Image, "image", "", "Image to deploy: an address that Ironic can read, or the uuid of an image in Glance.")
 	g.string(&i.ImageChecksum, "image_checksum", "", "Checksum of that image, or the address of a file of checksums. Not needed for an image in Glance.")
-	g.int(&i.RootGiB, "root_gib", 0, between(0, 1<<20), "Size of the root partition in GiB. 0 takes the whole disk.")
-	g.duration(&i.DeployTimeout, "deploy_timeout", 1800, seconds, between(1, 86_400), "Seconds that the deployment of a host may take.")
 	g.duration(&i.PollInterval, "poll_interval", 2, seconds, between(0.01, 600), "Seconds between two questions for the state of a host that is being deployed or released.")
 	g.bool(&i.Builtin, "builtin", false, "Run a small Bare Metal API inside all-in-one, which hands out the machines of builtin_node. For trying Keelson without a cloud.")
 	g.port(&i.BuiltinPort, "builtin_port", 6385, "Port of the built-in Bare Metal API, on 127.0.0.1. 0 takes a free one.")
@@ -94,7 +90,6 @@ type Hosts struct {
 	ReservedMemoryMiB   int
 	ReleaseAfter        time.Duration
 	MaxHosts            int // 0: no limit
-	DeployParallel      int
 }
 
 func (h *Hosts) declare() *group {
@@ -113,7 +108,6 @@ func (h *Hosts) declare() *group {
 	g.duration(&h.ReleaseAfter, "release_after", 900, seconds, between(0, 31_536_000),
 		"Seconds after which a host without nodes is given back to Ironic.")
 	g.int(&h.MaxHosts, "max_hosts", 0, between(0, 100_000), "Most hosts to take from Ironic. 0 sets no limit.")
-	g.int(&h.DeployParallel, "deploy_parallel", 4, between(1, 1000), "Hosts that are deployed at the same time.")
 	g.validate = func(fault func(option, rule string)) {
 		if h.LibvirtURI == "" {
 			fault("libvirt_uri", "must be set")
