@@ -9,6 +9,7 @@
 package model
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
@@ -96,6 +97,9 @@ type Cluster struct {
 	ContainerVersion *string `gorm:"size:255"`
 	DriverState      []byte  `gorm:"type:mediumblob"` // opaque to all but the driver; may be sealed
 
+	// CAGeneration counts how often the cluster's authorities were replaced.
+	CAGeneration int `gorm:"column:ca_generation;not null;default:0"`
+
 	CreatedAt time.Time
 	UpdatedAt *time.Time `gorm:"autoUpdateTime:false"`
 }
@@ -166,7 +170,8 @@ type Node struct {
 	VCPUs     int    `gorm:"column:vcpus"`
 	MemoryMiB int    `gorm:"column:memory_mib"`
 	DiskGiB   int    `gorm:"column:disk_gib"`
-	Image     string `gorm:"size:255"` // node image on the host
+	Image     string `gorm:"size:255"`                     // node image that it is to run
+	Revision  string `gorm:"size:255;not null;default:''"` // what its root was made from, see RootRevision
 
 	HostID  *string `gorm:"size:36;index;uniqueIndex:nodes_host_slot"` // the host's uuid
 	Slot    *int    `gorm:"uniqueIndex:nodes_host_slot"`               // which id range of the host is this node's
@@ -178,6 +183,13 @@ type Node struct {
 
 	CreatedAt time.Time
 	UpdatedAt *time.Time `gorm:"autoUpdateTime:false"`
+}
+
+// RootRevision names all that a node's root is made from: its image, the
+// cluster template and the generation of the cluster's authorities. A node
+// whose Revision is another one is to be rebuilt.
+func (n *Node) RootRevision(c *Cluster) string {
+	return fmt.Sprintf("%s/%s/%d", n.Image, c.TemplateID, c.CAGeneration)
 }
 
 // Master tells whether the node is a manager of its COE.
@@ -230,9 +242,11 @@ type OperationKind string
 
 // Kinds of operations.
 const (
-	OpCreate OperationKind = "create"
-	OpUpdate OperationKind = "update" // bring node groups to their counts
-	OpDelete OperationKind = "delete"
+	OpCreate   OperationKind = "create"
+	OpUpdate   OperationKind = "update"  // bring node groups to their counts
+	OpUpgrade  OperationKind = "upgrade" // rebuild nodes for another template or image
+	OpRotateCA OperationKind = "rotate-ca"
+	OpDelete   OperationKind = "delete"
 )
 
 // OperationState is where an operation is.
@@ -301,6 +315,20 @@ type OperationSpec struct {
 	// from what it is to the cluster: an update of the cluster that creates or
 	// deletes a group. Empty means the operation's own kind.
 	GroupKind OperationKind `json:"group_kind,omitempty"`
+	// MaxBatchSize is how many workers of a group may be out of service at
+	// once; 0 means 1.
+	MaxBatchSize int `json:"max_batch_size,omitempty"`
+	// Before is what the request changed in the cluster's records, put back
+	// when the operation fails.
+	Before *ClusterBefore `json:"before,omitempty"`
+}
+
+// ClusterBefore is what an upgrade or a rotation of the authorities changes in
+// the records, as it was before.
+type ClusterBefore struct {
+	TemplateID   string             `json:"template_id"`
+	CAGeneration int                `json:"ca_generation"`
+	Images       map[string]*string `json:"images,omitempty"` // by node group uuid
 }
 
 // Concerns tells whether the operation is about that node group.
@@ -345,16 +373,18 @@ const (
 )
 
 // Certificate is one X.509 certificate of a cluster; its private key is sealed
-// (AES-256-GCM) before it gets here.
+// (AES-256-GCM) before it gets here. While the authorities are being replaced
+// there are those of two generations.
 type Certificate struct {
-	ID        int64  `gorm:"primaryKey"`
-	ClusterID string `gorm:"size:36;uniqueIndex:certificates_key"`
-	Kind      string `gorm:"size:16;uniqueIndex:certificates_key"`
-	NodeID    string `gorm:"size:36;uniqueIndex:certificates_key"` // empty unless Kind is node
-	PEM       string `gorm:"column:pem;type:text"`
-	SealedKey []byte `gorm:"type:blob"`
-	NotAfter  time.Time
-	CreatedAt time.Time
+	ID         int64  `gorm:"primaryKey"`
+	ClusterID  string `gorm:"size:36;uniqueIndex:certificates_generation"`
+	Kind       string `gorm:"size:16;uniqueIndex:certificates_generation"`
+	NodeID     string `gorm:"size:36;uniqueIndex:certificates_generation"` // empty unless Kind is node
+	Generation int    `gorm:"not null;default:0;uniqueIndex:certificates_generation"`
+	PEM        string `gorm:"column:pem;type:text"`
+	SealedKey  []byte `gorm:"type:blob"`
+	NotAfter   time.Time
+	CreatedAt  time.Time
 }
 
 // Quota is a project's limit of one resource.

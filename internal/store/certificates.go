@@ -13,18 +13,37 @@ import (
 
 // Certificate returns a certificate of the cluster; nodeUUID is empty unless
 // kind is model.CertNode. ErrNotFound.
-func (s *Store) Certificate(ctx context.Context, clusterUUID, kind, nodeUUID string) (*model.Certificate, error) {
-	c, err := certificate(s.read(ctx), clusterUUID, kind, nodeUUID)
+func (s *Store) Certificate(ctx context.Context, clusterUUID string, generation int, kind, nodeUUID string) (*model.Certificate, error) {
+	c, err := certificate(s.read(ctx), clusterUUID, generation, kind, nodeUUID)
 	return c, failed("read the certificate", err)
 }
 
-func certificate(db *gorm.DB, clusterUUID, kind, nodeUUID string) (*model.Certificate, error) {
-	return one[model.Certificate](db.Where("cluster_id = ? AND kind = ? AND node_id = ?", clusterUUID, kind, nodeUUID))
+// Certificates returns the cluster's certificates of these kinds, of all
+// generations, the newest generation first.
+func (s *Store) Certificates(ctx context.Context, clusterUUID string, kinds ...string) ([]model.Certificate, error) {
+	var found []model.Certificate
+	err := s.read(ctx).Where("cluster_id = ? AND kind IN ?", clusterUUID, kinds).Order("generation DESC, id").Find(&found).Error
+	return found, failed("read the certificates", err)
+}
+
+func certificate(db *gorm.DB, clusterUUID string, generation int, kind, nodeUUID string) (*model.Certificate, error) {
+	return one[model.Certificate](db.Where("cluster_id = ? AND generation = ? AND kind = ? AND node_id = ?", clusterUUID, generation, kind, nodeUUID))
+}
+
+// ForgetOtherAuthorities removes all certificates of the operation's cluster,
+// and their keys, that are not of the cluster's present generation.
+// ErrSuperseded.
+func (s *Store) ForgetOtherAuthorities(ctx context.Context, f Fence) error {
+	return s.fenced(ctx, "forget the other authorities", f, nil, func(tx *gorm.DB, op *model.Operation) error {
+		present := tx.Model(&model.Cluster{}).Select("ca_generation").Where("uuid = ?", op.ClusterID)
+		return tx.Where("cluster_id = ? AND generation <> (?)", op.ClusterID, present).Delete(&model.Certificate{}).Error
+	})
 }
 
 // PutCertificate stores the certificate unless the cluster has one of that
-// kind (and node) already, and returns the one that is stored: of several who
-// make one at once all get the same. ErrNotFound when the cluster is gone.
+// generation and kind (and node) already, and returns the one that is stored:
+// of several who make one at once all get the same. ErrNotFound when the
+// cluster is gone.
 func (s *Store) PutCertificate(ctx context.Context, c *model.Certificate) (*model.Certificate, error) {
 	var stored *model.Certificate
 	err := s.write(ctx, "store the certificate", func(tx *gorm.DB) error {
@@ -33,7 +52,7 @@ func (s *Store) PutCertificate(ctx context.Context, c *model.Certificate) (*mode
 			return cluster.Error
 		}
 		var err error
-		if stored, err = certificate(tx, c.ClusterID, c.Kind, c.NodeID); !errors.Is(err, ErrNotFound) {
+		if stored, err = certificate(tx, c.ClusterID, c.Generation, c.Kind, c.NodeID); !errors.Is(err, ErrNotFound) {
 			return err
 		}
 		row := *c
@@ -42,7 +61,7 @@ func (s *Store) PutCertificate(ctx context.Context, c *model.Certificate) (*mode
 		s.stamp(&row.CreatedAt)
 		err = tx.Create(&row).Error
 		if errors.Is(err, gorm.ErrDuplicatedKey) {
-			stored, err = certificate(tx, c.ClusterID, c.Kind, c.NodeID)
+			stored, err = certificate(tx, c.ClusterID, c.Generation, c.Kind, c.NodeID)
 			return err
 		}
 		stored = &row

@@ -150,7 +150,14 @@ func (s *Store) Release(ctx context.Context, f Fence, notBefore time.Time) error
 }
 
 // SetUndo notes that from now on the operation removes what it half made, and
-// why. ErrSuperseded.
+// why. What its request had changed in the cluster's records is put back.
+// ErrSuperseded.
 func (s *Store) SetUndo(ctx context.Context, f Fence, reason string) error {
-	return s.fenced(ctx, "turn the operation to undo", f, map[string]any{"undo": true, "reason": clip(reason)}, nil)
+	change := map[string]any{"undo": true, "reason": clip(reason)}
+	return s.fenced(ctx, "turn the operation to undo", f, change, func(tx *gorm.DB, op *model.Operation) error {
+		if op.Spec.Before == nil {
+			return nil
+		}
+		return putBack(tx, op.ClusterID, op.Spec.Before)
+	})
 }

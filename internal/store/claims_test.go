@@ -282,7 +282,12 @@ func fencedMethods(t *testing.T, s *store.Store, group, node, host string) map[s
 		},
 		"MarkLeaving": func(f store.Fence) error { return s.MarkLeaving(ctx, f, []string{node}) },
 		"NodeState":   func(f store.Fence) error { return s.NodeState(ctx, f, node, model.NodeReady, ptr("stale")) },
-		"ClaimHost":   func(f store.Fence) error { _, err := s.ClaimHost(ctx, f, node, host); return err },
+		"NodeBuilt":   func(f store.Fence) error { return s.NodeBuilt(ctx, f, node, "stale") },
+		"SetNodeImages": func(f store.Fence) error {
+			return s.SetNodeImages(ctx, f, map[string]string{node: "stale"})
+		},
+		"ForgetOtherAuthorities": func(f store.Fence) error { return s.ForgetOtherAuthorities(ctx, f) },
+		"ClaimHost":              func(f store.Fence) error { _, err := s.ClaimHost(ctx, f, node, host); return err },
 		"ClaimAddress": func(f store.Fence) error {
 			_, err := s.ClaimAddress(ctx, f, node, "net", one)
 			return err

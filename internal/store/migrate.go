@@ -20,6 +20,7 @@ import (
 // statement by itself.
 var migrations = []*gormigrate.Migration{
 	{ID: "202611230001", Migrate: migrate202611230001},
+	{ID: "202611231801", Migrate: migrate202611231801},
 }
 
 const migrationsTable = "schema_migrations"
@@ -61,7 +62,8 @@ func (s *Store) Migrate(ctx context.Context) error {
 
 	db := s.read(ctx)
 	if s.writer == nil {
-		db = db.Set("gorm:table_options", mysqlTable)
+		// A session of its own: conditions of one query must not stay for the next.
+		db = db.Set("gorm:table_options", mysqlTable).Session(&gorm.Session{})
 	}
 	err = gormigrate.New(db, &gormigrate.Options{
 		TableName:                 migrationsTable,
@@ -112,7 +114,8 @@ const schemaLease = 30 * time.Second
 func (s *Store) lockSchema(ctx context.Context) (unlock func(), err error) {
 	db := s.read(ctx)
 	if s.writer == nil {
-		db = db.Set("gorm:table_options", mysqlTable)
+		// A session of its own: conditions of one query must not stay for the next.
+		db = db.Set("gorm:table_options", mysqlTable).Session(&gorm.Session{})
 	}
 	if !db.Migrator().HasTable(&schemaLock{}) {
 		// Another may be quicker; that it is there is what counts.

@@ -88,6 +88,37 @@ func (s *Store) NodeState(ctx context.Context, f Fence, nodeUUID string, state m
 	})
 }
 
+// NodeBuilt notes that the node's root was made from that revision and that the
+// node runs; one that has joined its COE stays in that state. ErrNotFound,
+// ErrSuperseded.
+func (s *Store) NodeBuilt(ctx context.Context, f Fence, nodeUUID, revision string) error {
+	return s.fenced(ctx, "note what the node was made from", f, nil, func(tx *gorm.DB, op *model.Operation) error {
+		n, err := lockNode(tx, op, nodeUUID)
+		if err != nil {
+			return err
+		}
+		change := map[string]any{"revision": revision, "updated_at": s.now()}
+		if n.State == model.NodeWanted || n.State == model.NodePlaced {
+			change["state"] = model.NodeRunning
+		}
+		return matched(ofCluster(tx, op).Where("uuid = ?", nodeUUID).Updates(change))
+	})
+}
+
+// SetNodeImages writes from which image nodes are to be made, by node uuid.
+// Those that are gone are left out. ErrSuperseded.
+func (s *Store) SetNodeImages(ctx context.Context, f Fence, images map[string]string) error {
+	return s.fenced(ctx, "write the nodes' images", f, nil, func(tx *gorm.DB, op *model.Operation) error {
+		for node, image := range images {
+			err := ofCluster(tx, op).Where("uuid = ?", node).Updates(map[string]any{"image": image, "updated_at": s.now()}).Error
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // ClaimHost gives the node room on the host: it is taken from the host's, the
 // node gets the lowest free slot there and becomes placed. A node that has a
 // host already is returned as it is, whatever host was asked for. ErrNoRoom

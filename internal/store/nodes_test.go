@@ -306,7 +306,7 @@ func TestRemoveNode(t *testing.T) {
 				must(t, s.RemoveNode(t.Context(), f, n.UUID))
 				usedIsWhatNodesHold(t, s)
 			}
-			_, err := s.Certificate(t.Context(), c.UUID, model.CertNode, n.UUID)
+			_, err := s.Certificate(t.Context(), c.UUID, 0, model.CertNode, n.UUID)
 			wantErr(t, err, store.ErrNotFound)
 			got, err := s.Host(t.Context(), h.UUID)
 			must(t, err)

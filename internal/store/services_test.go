@@ -44,7 +44,7 @@ func TestHeartbeat(t *testing.T) {
 func TestCertificateMakersGetTheSame(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, s *store.Store) {
 		c := cluster(t, s, "p1")
-		_, err := s.Certificate(t.Context(), c.UUID, model.CertCA, "")
+		_, err := s.Certificate(t.Context(), c.UUID, 0, model.CertCA, "")
 		wantErr(t, err, store.ErrNotFound)
 		var mu sync.Mutex
 		got := map[string]int{}
@@ -67,12 +67,12 @@ func TestCertificateMakersGetTheSame(t *testing.T) {
 		if len(got) != 1 {
 			t.Errorf("makers got different ones: %v", got)
 		}
-		stored, err := s.Certificate(t.Context(), c.UUID, model.CertCA, "")
+		stored, err := s.Certificate(t.Context(), c.UUID, 0, model.CertCA, "")
 		if err != nil || got[fmt.Sprint(stored.ID, stored.PEM, stored.SealedKey)] != 8 {
 			t.Errorf("stored %+v, %v", stored, err)
 		}
 		for _, key := range [][3]string{{c.UUID, model.CertService, ""}, {c.UUID, model.CertCA, "node"}, {uuid.NewString(), model.CertCA, ""}} {
-			_, err := s.Certificate(t.Context(), key[0], key[1], key[2])
+			_, err := s.Certificate(t.Context(), key[0], 0, key[1], key[2])
 			wantErr(t, err, store.ErrNotFound)
 		}
 	})

@@ -134,9 +134,21 @@ func templateUnused(tx *gorm.DB, uuid string) error {
 	return err
 }
 
+// templateUsers counts the clusters that have the template, and those that an
+// upgrade under way may give it back to.
 func templateUsers(db *gorm.DB, uuid string) (int64, error) {
+	db = db.Session(&gorm.Session{})
 	var n int64
-	err := db.Model(&model.Cluster{}).Where("cluster_template_id = ?", uuid).Count(&n).Error
+	if err := db.Model(&model.Cluster{}).Where("cluster_template_id = ?", uuid).Count(&n).Error; err != nil {
+		return 0, err
+	}
+	var upgrades []model.Operation
+	err := db.Where("kind = ? AND state IN ?", model.OpUpgrade, claimableStates).Find(&upgrades).Error
+	for _, op := range upgrades {
+		if op.Spec.Before.TemplateID == uuid {
+			n++
+		}
+	}
 	return n, err
 }
 
