@@ -66,6 +66,9 @@ type Info struct {
 	// network driver is the default.
 	NetworkDrivers []string
 	VolumeDrivers  []string
+	// Operations are the kinds that the driver plans beside Create, Update and
+	// Delete: Upgrade, RotateCA.
+	Operations []string
 	// Stub marks a driver that validates and plans but makes no clusters.
 	Stub bool
 }

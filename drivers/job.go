@@ -17,16 +17,26 @@ type Job struct {
 
 // Kinds of operations.
 const (
-	Create = "create" // make all nodes and form the COE
-	Update = "update" // bring the cluster to its nodes: join new ones, remove leaving ones
-	Delete = "delete" // remove all nodes; the conductor removes the records
+	Create   = "create"    // make all nodes and form the COE
+	Update   = "update"    // bring the cluster to its nodes: join new ones, remove leaving ones
+	Upgrade  = "upgrade"   // rebuild the stale nodes of the operation's groups, a few at a time
+	RotateCA = "rotate-ca" // bring all nodes to the cluster's present authority, a few at a time
+	Delete   = "delete"    // remove all nodes; the conductor removes the records
 )
 
 // Operation is the work to do.
 type Operation struct {
 	ID   string // uuid
-	Kind string // Create, Update or Delete
-	Undo bool   // remove what this operation half made
+	Kind string // Create, Update, Upgrade, RotateCA or Delete
+	// Undo: remove what this operation half made. For Upgrade and RotateCA:
+	// bring the nodes to where template and authority are again, which is
+	// where they were before.
+	Undo bool
+	// Groups are the ids of the node groups to work on; empty means all.
+	Groups []string
+	// MaxBatchSize is how many workers of a group an Upgrade may take out of
+	// service at once, 1 or more.
+	MaxBatchSize int
 }
 
 // Cluster is the user's specification of a cluster and what was seen of it.
@@ -84,6 +94,9 @@ type Node struct {
 	Host    string // opaque name of the bare-metal host, empty until placed
 	Address string // IPv4, empty until placed
 	COEID   string // the COE's id of the node, empty until joined
+	// Stale: its root was not made from what template, image and authority of
+	// the cluster are now; see Nodes.Rebuild.
+	Stale bool
 }
 
 // Master tells whether the node is a manager.

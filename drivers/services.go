@@ -34,6 +34,12 @@ type Nodes interface {
 	// init, not yet the COE, when it returns.
 	Start(ctx context.Context, nodeID string, files []File) (Outcome, error)
 
+	// Rebuild makes the root of a node that is there anew, from the image that
+	// it should have and with these files, and starts it. What the COE keeps on
+	// the node's disk (/var/lib/docker) stays, and so do name, address and id.
+	// A node that is not Stale is only started, if it does not run.
+	Rebuild(ctx context.Context, nodeID string, files []File) (Outcome, error)
+
 	// Delete stops the node, removes all that it had on its host, gives back
 	// its room and address, and removes its record. Deleting a node that is
 	// gone is success.
@@ -55,14 +61,21 @@ type Certificates interface {
 	// call.
 	Authority(ctx context.Context) ([]byte, error)
 
-	// Node returns a server certificate for the node and its key (PEM), valid
-	// for its name, address and localhost, for TLS servers and clients alike;
-	// the same pair at every call for the same address.
+	// Node returns a server certificate for the node and its key (PEM), signed
+	// by the present authority, valid for the node's name, address and
+	// localhost, for TLS servers and clients alike; the same pair at every call
+	// for the same address.
 	Node(ctx context.Context, nodeID string, name string, address netip.Addr) (cert, key []byte, err error)
 
 	// Client returns Keelson's own client certificate for the cluster and its
-	// key (PEM).
+	// key (PEM), signed by the present authority.
 	Client(ctx context.Context) (cert, key []byte, err error)
+
+	// Other returns the same for the other authority while the present one
+	// takes over from it (or, when that failed, it from the present one), with
+	// that authority's certificate (PEM): nodes still trust the one or already
+	// the other. All nil when there is only one authority.
+	Other(ctx context.Context) (authority, cert, key []byte, err error)
 }
 
 // Records is where a driver keeps what it saw. Each call is one transaction,

@@ -28,7 +28,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/keelson/keelson/internal/fault"
 	"github.com/keelson/keelson/internal/model"
 )
 
@@ -47,10 +46,14 @@ const (
 
 // Certs is where certificates are kept: package store.
 type Certs interface {
-	// Certificate returns the cluster's certificate of that kind; nodeUUID is
-	// empty unless the kind is model.CertNode. When there is none the error is
-	// (or wraps) Options.NotFound.
-	Certificate(ctx context.Context, clusterUUID, kind, nodeUUID string) (*model.Certificate, error)
+	// Certificate returns the cluster's certificate of that generation and kind;
+	// nodeUUID is empty unless the kind is model.CertNode. When there is none
+	// the error is (or wraps) Options.NotFound.
+	Certificate(ctx context.Context, clusterUUID string, generation int, kind, nodeUUID string) (*model.Certificate, error)
+
+	// Certificates returns all of the cluster's certificates of these kinds,
+	// the newest generation first.
+	Certificates(ctx context.Context, clusterUUID string, kinds ...string) ([]model.Certificate, error)
 
 	// PutCertificate keeps the certificate and returns it, unless there is one
 	// already: then it returns that one. Of two that race, both get the same.
@@ -119,65 +122,6 @@ func (p *pair) keyPEM() ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
-// Authority returns the certificate (PEM, no newline after the END line) of
-// one of the cluster's authorities: model.CertCA, CertEtcdCA or
-// CertFrontProxy. The first call makes it, with the cluster's name as its
-// common name.
-func (a *CA) Authority(ctx context.Context, clusterUUID, clusterName, kind string) ([]byte, error) {
-	if err := checkAuthority(kind); err != nil {
-		return nil, err
-	}
-	p, err := a.kept(ctx, clusterUUID, kind, "")
-	if errors.Is(err, a.opts.NotFound) {
-		p, err = a.make(ctx, clusterUUID, kind, "", func() (*x509.Certificate, *pair, error) {
-			return a.authorityTemplate(clusterUUID, clusterName), nil, nil
-		})
-	}
-	if err != nil {
-		return nil, fmt.Errorf("authority %s of cluster %s: %w", kind, clusterUUID, err)
-	}
-	return p.pem, nil
-}
-
-// Client returns Keelson's own client certificate for the cluster and its key
-// (PEM), signed by the main authority, which must exist.
-func (a *CA) Client(ctx context.Context, clusterUUID string) (cert, key []byte, err error) {
-	p, err := a.kept(ctx, clusterUUID, model.CertService, "")
-	if errors.Is(err, a.opts.NotFound) {
-		p, err = a.make(ctx, clusterUUID, model.CertService, "", func() (*x509.Certificate, *pair, error) {
-			authority, err := a.kept(ctx, clusterUUID, model.CertCA, "")
-			return a.clientTemplate(), authority, err
-		})
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("client certificate for cluster %s: %w", clusterUUID, err)
-	}
-	key, err = p.keyPEM()
-	return p.pem, key, err
-}
-
-// Node returns the certificate and key (PEM) of a node, for TLS servers and
-// clients alike, signed by the main authority, which must exist. It is valid
-// for the node's name and address and for localhost. A node keeps its name and
-// address for life: asking again with others is an error.
-func (a *CA) Node(ctx context.Context, clusterUUID, nodeUUID, name string, address netip.Addr) (cert, key []byte, err error) {
-	p, err := a.kept(ctx, clusterUUID, model.CertNode, nodeUUID)
-	if errors.Is(err, a.opts.NotFound) {
-		p, err = a.make(ctx, clusterUUID, model.CertNode, nodeUUID, func() (*x509.Certificate, *pair, error) {
-			authority, err := a.kept(ctx, clusterUUID, model.CertCA, "")
-			return a.nodeTemplate(name, address), authority, err
-		})
-	}
-	if err == nil && !certifies(p.cert, name, address) {
-		err = fault.Permanent(nil, "it is for %v %v, not for %s %s", p.cert.DNSNames, p.cert.IPAddresses, name, address)
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("certificate of node %s: %w", nodeUUID, err)
-	}
-	key, err = p.keyPEM()
-	return p.pem, key, err
-}
-
 func certifies(cert *x509.Certificate, name string, address netip.Addr) bool {
 	return slices.Contains(cert.DNSNames, name) &&
 		slices.ContainsFunc(cert.IPAddresses, func(ip net.IP) bool { return ip.Equal(address.AsSlice()) })
@@ -189,56 +133,6 @@ func checkAuthority(kind string) error {
 		return nil
 	}
 	return fmt.Errorf("no authority is called %q", kind)
-}
-
-// kept returns the pair that the database has.
-func (a *CA) kept(ctx context.Context, clusterUUID, kind, nodeUUID string) (*pair, error) {
-	row, err := a.certs.Certificate(ctx, clusterUUID, kind, nodeUUID)
-	if err != nil {
-		return nil, err
-	}
-	return a.open(row)
-}
-
-// make makes a pair and keeps it, or returns the one that somebody else kept
-// meanwhile. prepare gives the certificate's template and its issuer, nil for
-// a self-signed one.
-func (a *CA) make(ctx context.Context, clusterUUID, kind, nodeUUID string, prepare func() (*x509.Certificate, *pair, error)) (*pair, error) {
-	template, issuer, err := prepare()
-	if err != nil {
-		return nil, err
-	}
-	key, err := a.newKey()
-	if err != nil {
-		return nil, fmt.Errorf("make a key: %w", err)
-	}
-	if template.SubjectKeyId, err = keyID(key.Public()); err != nil {
-		return nil, err
-	}
-	parent, signer := template, key
-	if issuer != nil {
-		parent, signer = issuer.cert, issuer.key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
-	if err != nil {
-		return nil, fmt.Errorf("sign: %w", err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, err
-	}
-	row, err := a.certs.PutCertificate(ctx, &model.Certificate{
-		ClusterID: clusterUUID,
-		Kind:      kind,
-		NodeID:    nodeUUID,
-		PEM:       string(encodeCertificate(der)),
-		SealedKey: a.sealer.Seal(secret, clusterUUID, kind, nodeUUID),
-		NotAfter:  template.NotAfter,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return a.open(row)
 }
 
 func (a *CA) open(row *model.Certificate) (*pair, error) {
@@ -291,12 +185,9 @@ func newSerial() *big.Int {
 	return new(big.Int).SetBytes(b[:])
 }
 
-func (a *CA) authorityTemplate(clusterUUID, clusterName string) *x509.Certificate {
-	if clusterName == "" {
-		clusterName = clusterUUID
-	}
+func (a *CA) authorityTemplate(name string) *x509.Certificate {
 	t := a.template()
-	t.Subject = pkix.Name{CommonName: clusterName}
+	t.Subject = pkix.Name{CommonName: name}
 	t.IsCA, t.BasicConstraintsValid, t.MaxPathLenZero = true, true, true
 	t.KeyUsage = x509.KeyUsageCertSign
 	return t

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -35,27 +36,46 @@ var (
 // memory keeps certificates like package store does.
 type memory struct {
 	mu   sync.Mutex
-	rows map[[3]string]model.Certificate
+	rows map[key]model.Certificate
 }
 
-func (m *memory) Certificate(_ context.Context, clusterUUID, kind, nodeUUID string) (*model.Certificate, error) {
+type key struct {
+	cluster    string
+	generation int
+	kind, node string
+}
+
+func (m *memory) Certificate(_ context.Context, clusterUUID string, generation int, kind, nodeUUID string) (*model.Certificate, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	row, ok := m.rows[[3]string{clusterUUID, kind, nodeUUID}]
+	row, ok := m.rows[key{clusterUUID, generation, kind, nodeUUID}]
 	if !ok {
 		return nil, errNone
 	}
 	return &row, nil
 }
 
+func (m *memory) Certificates(_ context.Context, clusterUUID string, kinds ...string) ([]model.Certificate, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var found []model.Certificate
+	for at, row := range m.rows {
+		if at.cluster == clusterUUID && slices.Contains(kinds, at.kind) {
+			found = append(found, row)
+		}
+	}
+	slices.SortFunc(found, func(x, y model.Certificate) int { return y.Generation - x.Generation })
+	return found, nil
+}
+
 func (m *memory) PutCertificate(_ context.Context, c *model.Certificate) (*model.Certificate, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	key := [3]string{c.ClusterID, c.Kind, c.NodeID}
-	if _, ok := m.rows[key]; !ok {
-		m.rows[key] = *c
+	at := key{c.ClusterID, c.Generation, c.Kind, c.NodeID}
+	if _, ok := m.rows[at]; !ok {
+		m.rows[at] = *c
 	}
-	row := m.rows[key]
+	row := m.rows[at]
 	return &row, nil
 }
 
@@ -70,7 +90,7 @@ func newSealer(t testing.TB) *Sealer {
 
 func newCA(t testing.TB, keyType string) (*CA, *memory) {
 	t.Helper()
-	rows := &memory{rows: map[[3]string]model.Certificate{}}
+	rows := &memory{rows: map[key]model.Certificate{}}
 	a, err := New(rows, newSealer(t), Options{KeyType: keyType, NotFound: errNone, Now: func() time.Time { return noon }})
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +115,7 @@ func TestAuthority(t *testing.T) {
 	for _, keyType := range []string{ECDSA, RSA} {
 		t.Run(keyType, func(t *testing.T) {
 			a, rows := newCA(t, keyType)
-			text, err := a.Authority(t.Context(), cluster, "blue", model.CertCA)
+			text, err := a.Cluster(cluster, "blue", 0).AuthorityOf(t.Context(), model.CertCA)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -116,19 +136,19 @@ func TestAuthority(t *testing.T) {
 				t.Errorf("serial number of %d bits", n)
 			}
 
-			again, err := a.Authority(t.Context(), cluster, "renamed", model.CertCA)
+			again, err := a.Cluster(cluster, "renamed", 0).AuthorityOf(t.Context(), model.CertCA)
 			if err != nil || !bytes.Equal(text, again) {
 				t.Errorf("the second call made another authority (%v)", err)
 			}
-			etcd, err := a.Authority(t.Context(), cluster, "blue", model.CertEtcdCA)
+			etcd, err := a.Cluster(cluster, "blue", 0).AuthorityOf(t.Context(), model.CertEtcdCA)
 			if err != nil || bytes.Equal(text, etcd) {
 				t.Errorf("etcd's authority is the main one (%v)", err)
 			}
-			if _, err := a.Authority(t.Context(), cluster, "blue", model.CertNode); err == nil {
+			if _, err := a.Cluster(cluster, "blue", 0).AuthorityOf(t.Context(), model.CertNode); err == nil {
 				t.Error("a node certificate was made an authority")
 			}
 
-			row := rows.rows[[3]string{cluster, model.CertCA, ""}]
+			row := rows.rows[key{cluster, 0, model.CertCA, ""}]
 			key, err := a.sealer.Open(row.SealedKey, cluster, model.CertCA, "")
 			if err != nil {
 				t.Fatal(err)
@@ -142,7 +162,7 @@ func TestAuthority(t *testing.T) {
 
 func TestAuthorityWithoutANameIsCalledByItsUUID(t *testing.T) {
 	a, _ := newCA(t, ECDSA)
-	text, err := a.Authority(t.Context(), cluster, "", model.CertCA)
+	text, err := a.Cluster(cluster, "", 0).AuthorityOf(t.Context(), model.CertCA)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +176,7 @@ func TestRacersGetTheSameAuthority(t *testing.T) {
 	var got [8][]byte
 	var wg sync.WaitGroup
 	for i := range got {
-		wg.Go(func() { got[i], _ = a.Authority(t.Context(), cluster, "blue", model.CertCA) })
+		wg.Go(func() { got[i], _ = a.Cluster(cluster, "blue", 0).AuthorityOf(t.Context(), model.CertCA) })
 	}
 	wg.Wait()
 	for _, text := range got {
@@ -172,7 +192,7 @@ func TestNodeAndClientMeetOverMutualTLS(t *testing.T) {
 	for _, keyType := range []string{ECDSA, RSA} {
 		t.Run(keyType, func(t *testing.T) {
 			a, _ := newCA(t, keyType)
-			ours, other := a.Cluster(cluster, "blue"), a.Cluster("another", "red")
+			ours, other := a.Cluster(cluster, "blue", 0), a.Cluster("another", "red", 0)
 			if _, _, err := ours.Client(t.Context()); !errors.Is(err, errNone) {
 				t.Fatalf("a client certificate without an authority: %v", err)
 			}
@@ -253,7 +273,7 @@ func handshake(t *testing.T, server, client *tls.Config) error {
 
 func TestNodeCertificateIsKept(t *testing.T) {
 	a, _ := newCA(t, ECDSA)
-	c := a.Cluster(cluster, "blue")
+	c := a.Cluster(cluster, "blue", 0)
 	if _, err := c.Authority(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -281,15 +301,15 @@ func TestNodeCertificateIsKept(t *testing.T) {
 func TestSealedKeyOfAnotherRowDoesNotOpen(t *testing.T) {
 	a, rows := newCA(t, ECDSA)
 	for _, kind := range []string{model.CertCA, model.CertEtcdCA} {
-		if _, err := a.Authority(t.Context(), cluster, "blue", kind); err != nil {
+		if _, err := a.Cluster(cluster, "blue", 0).AuthorityOf(t.Context(), kind); err != nil {
 			t.Fatal(err)
 		}
 	}
-	main, etcd := [3]string{cluster, model.CertCA, ""}, [3]string{cluster, model.CertEtcdCA, ""}
+	main, etcd := key{cluster, 0, model.CertCA, ""}, key{cluster, 0, model.CertEtcdCA, ""}
 	swapped := rows.rows[main]
 	swapped.SealedKey = rows.rows[etcd].SealedKey
 	rows.rows[main] = swapped
-	if _, err := a.Authority(t.Context(), cluster, "blue", model.CertCA); err == nil {
+	if _, err := a.Cluster(cluster, "blue", 0).AuthorityOf(t.Context(), model.CertCA); err == nil {
 		t.Error("etcd's key opened as the main authority's")
 	}
 }
@@ -337,4 +357,51 @@ func rsaCSR(t testing.TB) []byte {
 		t.Fatal(err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
+}
+
+// While authorities are replaced nodes of both generations can be reached, each
+// with the client certificate that it trusts, and they do not trust each other's.
+func TestGenerationsOfAuthorities(t *testing.T) {
+	a, _ := newCA(t, ECDSA)
+	first, second := a.Cluster(cluster, "blue", 0), a.Cluster(cluster, "blue", 1)
+	for _, c := range []*Cluster{first, second} {
+		if authority, _, _, err := c.Other(t.Context()); err != nil || authority != nil && c == first {
+			t.Fatalf("another authority before there was one: %q, %v", authority, err)
+		}
+		if _, err := c.Authority(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := c.Client(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if bytes.Equal(authorityOf(t, first), authorityOf(t, second)) {
+		t.Fatal("both generations have the same authority")
+	}
+	for name, c := range map[string][2]*Cluster{"from the first": {first, second}, "from the second": {second, first}} {
+		authority, cert, key, err := c[0].Other(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, wantKey, err := c[1].Client(t.Context())
+		if err != nil || !bytes.Equal(authority, authorityOf(t, c[1])) || !bytes.Equal(cert, want) || !bytes.Equal(key, wantKey) {
+			t.Errorf("%s: the other is not the other (%v)", name, err)
+		}
+	}
+	server := serverConfig(t, first)
+	if err := handshake(t, server, clientConfig(t, first, first)); err != nil {
+		t.Error(err)
+	}
+	if err := handshake(t, server, clientConfig(t, second, first)); err == nil {
+		t.Error("a node let a client of the next generation in")
+	}
+}
+
+func authorityOf(t *testing.T, c *Cluster) []byte {
+	t.Helper()
+	text, err := c.Authority(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
 }

@@ -38,11 +38,11 @@ var (
 )
 
 // Sign signs a PEM certificate request with one of the cluster's authorities,
-// which must exist (see Authority), and returns the certificate (PEM, no
+// which must exist (see AuthorityOf), and returns the certificate (PEM, no
 // newline after the END line). The subject is the request's. Neither the
 // request's own signature nor the size of its key is checked: who may ask was
 // settled by the API, and Magnum's test clients send SHA-1 and 1024 bits.
-func (a *CA) Sign(ctx context.Context, clusterUUID, kind string, request []byte) ([]byte, error) {
+func (c *Cluster) Sign(ctx context.Context, kind string, request []byte) ([]byte, error) {
 	if err := checkAuthority(kind); err != nil {
 		return nil, err
 	}
@@ -54,11 +54,11 @@ func (a *CA) Sign(ctx context.Context, clusterUUID, kind string, request []byte)
 	if err != nil {
 		return nil, err
 	}
-	authority, err := a.kept(ctx, clusterUUID, kind, "")
+	authority, err := c.kept(ctx, kind, "")
 	if err != nil {
-		return nil, fmt.Errorf("authority %s of cluster %s: %w", kind, clusterUUID, err)
+		return nil, fmt.Errorf("authority %s of cluster %s: %w", kind, c.uuid, err)
 	}
-	return a.issue(csr, extensions, authority)
+	return c.ca.issue(csr, extensions, authority)
 }
 
 func (a *CA) issue(csr *x509.CertificateRequest, extensions []pkix.Extension, authority *pair) ([]byte, error) {

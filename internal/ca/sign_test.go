@@ -23,7 +23,7 @@ import (
 func readyCA(t testing.TB) (*CA, *x509.Certificate) {
 	t.Helper()
 	a, _ := newCA(t, ECDSA)
-	text, err := a.Authority(t.Context(), cluster, "blue", model.CertCA)
+	text, err := a.Cluster(cluster, "blue", 0).AuthorityOf(t.Context(), model.CertCA)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func readyCA(t testing.TB) (*CA, *x509.Certificate) {
 
 func TestSignTheRequestOfMagnumClient(t *testing.T) {
 	a, authority := readyCA(t)
-	text, err := a.Sign(t.Context(), cluster, model.CertCA, rsaCSR(t))
+	text, err := a.Cluster(cluster, "blue", 0).Sign(t.Context(), model.CertCA, rsaCSR(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func TestSignTheRequestOfTempest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := a.Sign(t.Context(), cluster, model.CertCA, request)
+	text, err := a.Cluster(cluster, "blue", 0).Sign(t.Context(), model.CertCA, request)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,21 +76,21 @@ func TestSignTheRequestOfTempest(t *testing.T) {
 
 func TestSignWithTheAuthorityAskedFor(t *testing.T) {
 	a, _ := readyCA(t)
-	if _, err := a.Sign(t.Context(), cluster, model.CertFrontProxy, csr(t)); !errors.Is(err, errNone) {
+	if _, err := a.Cluster(cluster, "blue", 0).Sign(t.Context(), model.CertFrontProxy, csr(t)); !errors.Is(err, errNone) {
 		t.Errorf("signed by an authority that is not there: %v", err)
 	}
-	text, err := a.Authority(t.Context(), cluster, "blue", model.CertFrontProxy)
+	text, err := a.Cluster(cluster, "blue", 0).AuthorityOf(t.Context(), model.CertFrontProxy)
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed, err := a.Sign(t.Context(), cluster, model.CertFrontProxy, csr(t))
+	signed, err := a.Cluster(cluster, "blue", 0).Sign(t.Context(), model.CertFrontProxy, csr(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := parse(t, signed).CheckSignatureFrom(parse(t, text)); err != nil {
 		t.Error(err)
 	}
-	if _, err := a.Sign(t.Context(), cluster, model.CertService, csr(t)); err == nil {
+	if _, err := a.Cluster(cluster, "blue", 0).Sign(t.Context(), model.CertService, csr(t)); err == nil {
 		t.Error("signed with the key of a client certificate")
 	}
 }
@@ -156,7 +156,7 @@ func TestExtensionsOfTheRequest(t *testing.T) {
 	a, _ := readyCA(t)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			text, err := a.Sign(t.Context(), cluster, model.CertCA, csr(t, tt.asked))
+			text, err := a.Cluster(cluster, "blue", 0).Sign(t.Context(), model.CertCA, csr(t, tt.asked))
 			if tt.refused != "" {
 				if !errors.Is(err, ErrRequest) || !strings.Contains(err.Error(), tt.refused) {
 					t.Fatalf("want a refusal that names %q, got %v", tt.refused, err)
@@ -197,12 +197,12 @@ func TestBadRequestsAreTheCallersFault(t *testing.T) {
 		"a certificate": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: block.Bytes}),
 		"cut off":       pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: block.Bytes[:50]}),
 	} {
-		if _, err := a.Sign(t.Context(), cluster, model.CertCA, text); !errors.Is(err, ErrRequest) {
+		if _, err := a.Cluster(cluster, "blue", 0).Sign(t.Context(), model.CertCA, text); !errors.Is(err, ErrRequest) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	old := pem.EncodeToMemory(&pem.Block{Type: "NEW CERTIFICATE REQUEST", Bytes: block.Bytes})
-	if _, err := a.Sign(t.Context(), cluster, model.CertCA, old); err != nil {
+	if _, err := a.Cluster(cluster, "blue", 0).Sign(t.Context(), model.CertCA, old); err != nil {
 		t.Errorf("the old PEM label: %v", err)
 	}
 }
@@ -225,7 +225,7 @@ func FuzzSign(f *testing.F) {
 	}
 	a, authority := readyCA(f)
 	f.Fuzz(func(t *testing.T, der []byte) {
-		text, err := a.Sign(t.Context(), cluster, model.CertCA, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
+		text, err := a.Cluster(cluster, "blue", 0).Sign(t.Context(), model.CertCA, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
 		if err != nil {
 			if !errors.Is(err, ErrRequest) {
 				t.Fatalf("not the request's fault: %v", err)
