@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -28,8 +29,11 @@ type Machines interface {
 	// Address returns the address of the i-th node ever placed, from 0.
 	Address(i int) netip.Addr
 	// Start makes the node's machine with these files and starts it; one that
-	// runs already is left alone.
-	Start(ctx context.Context, node drivers.Node, files []drivers.File) error
+	// runs already is left alone. revision names what it is made from.
+	Start(ctx context.Context, node drivers.Node, revision string, files []drivers.File) error
+	// Rebuild makes the root of the node's machine anew unless it is of that
+	// revision already; what the COE keeps there stays.
+	Rebuild(ctx context.Context, node drivers.Node, revision string, files []drivers.File) error
 	// Delete removes the machine and all that it had; gone is success.
 	Delete(ctx context.Context, nodeID string) error
 	// List returns the ids of the nodes that have anything left here.
@@ -42,16 +46,19 @@ type Cloud struct {
 	machines Machines
 	certs    *certificates
 	ca       *ca.CA
-
-	mu       sync.Mutex
-	cluster  drivers.Cluster
 	template drivers.Template
-	groups   []drivers.NodeGroup
-	nodes    []drivers.Node
-	placed   int // nodes placed so far
-	observed drivers.Observed
-	broken   error // what every service call answers, if set
-	refused  int   // calls answered with broken
+
+	mu        sync.Mutex
+	cluster   drivers.Cluster
+	groups    []drivers.NodeGroup
+	nodes     []drivers.Node
+	placed    int               // nodes placed so far
+	version   int               // of the template, raised by an upgrade
+	authority int               // generation of the authorities, raised by a rotation
+	built     map[string]string // revision by node id
+	observed  drivers.Observed
+	broken    error // what every service call answers, if set
+	refused   int   // calls answered with broken
 }
 
 // NewCloud returns a cluster without nodes: see Resize.
@@ -62,7 +69,7 @@ func NewCloud(tb testing.TB, machines Machines, template drivers.Template) *Clou
 	if err != nil {
 		tb.Fatal(err)
 	}
-	certs := &certificates{rows: map[[3]string]model.Certificate{}}
+	certs := &certificates{rows: map[certificateKey]model.Certificate{}}
 	authority, err := ca.New(certs, sealer, ca.Options{NotFound: errNoCertificate})
 	if err != nil {
 		tb.Fatal(err)
@@ -72,6 +79,7 @@ func NewCloud(tb testing.TB, machines Machines, template drivers.Template) *Clou
 		certs:    certs,
 		ca:       authority,
 		template: template,
+		built:    map[string]string{},
 		cluster:  drivers.Cluster{ID: uuid.NewString(), Name: "blue", ProjectID: "project", UserID: "user"},
 		groups: []drivers.NodeGroup{
 			{ID: uuid.NewString(), Name: "default-master", Role: "master"},
@@ -126,9 +134,38 @@ func (c *Cloud) Resize(masters, workers int) {
 	})
 }
 
+// Renew changes the records as a request to upgrade the cluster or to rotate
+// its authorities does: all nodes are stale from then on.
+func (c *Cloud) Renew(kind string) { c.renew(kind, 1) }
+
+// Revert takes back what Renew changed, as the conductor does when it begins
+// to undo the operation.
+func (c *Cloud) Revert(kind string) { c.renew(kind, -1) }
+
+func (c *Cloud) renew(kind string, by int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if kind == drivers.RotateCA {
+		c.authority += by
+	} else {
+		c.version += by
+	}
+}
+
+// Settle forgets all authorities but the present one, as the conductor does
+// at the end of a rotation.
+func (c *Cloud) Settle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.certs.keepOnly(c.authority)
+}
+
+// revision names what nodes are to be made from; c.mu is held.
+func (c *Cloud) revision() string { return fmt.Sprintf("%d/%d", c.version, c.authority) }
+
 // Operation returns an operation on the cluster.
 func (c *Cloud) Operation(kind string) drivers.Operation {
-	return drivers.Operation{ID: uuid.NewString(), Kind: kind}
+	return drivers.Operation{ID: uuid.NewString(), Kind: kind, MaxBatchSize: 1}
 }
 
 // Job returns what a driver is told about the operation right now.
@@ -137,27 +174,34 @@ func (c *Cloud) Job(op drivers.Operation) *drivers.Job {
 	defer c.mu.Unlock()
 	cluster := c.cluster
 	cluster.State = slices.Clone(cluster.State)
+	all := slices.Clone(c.nodes)
+	for i := range all {
+		all[i].Stale = c.built[all[i].ID] != c.revision()
+	}
 	return &drivers.Job{
 		Operation: op,
 		Cluster:   cluster,
 		Template:  c.template,
 		Groups:    slices.Clone(c.groups),
-		Nodes:     slices.Clone(c.nodes),
-		Services:  c.Services(),
+		Nodes:     all,
+		Services: drivers.Services{
+			Nodes:        nodes{c},
+			Certificates: guarded{c, c.authorities()},
+			Records:      records{c},
+		},
 	}
 }
 
-// Services returns the services, bound to the cluster.
-func (c *Cloud) Services() drivers.Services {
-	return drivers.Services{
-		Nodes:        nodes{c},
-		Certificates: guarded{c, c.ca.Cluster(c.cluster.ID, c.cluster.Name)},
-		Records:      records{c},
-	}
+// Authorities returns the present ones, to sign a tenant's request with.
+func (c *Cloud) Authorities() *ca.Cluster {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.authorities()
 }
 
-// CA returns the authorities, to sign a tenant's request with.
-func (c *Cloud) CA() *ca.CA { return c.ca }
+func (c *Cloud) authorities() *ca.Cluster {
+	return c.ca.Cluster(c.cluster.ID, c.cluster.Name, c.authority)
+}
 
 // Nodes returns the nodes, ordered by group and index.
 func (c *Cloud) Nodes() []drivers.Node {
@@ -233,12 +277,21 @@ func (c nodes) Place(_ context.Context, nodeID string) (drivers.Outcome, error) 
 }
 
 func (c nodes) Start(ctx context.Context, nodeID string, files []drivers.File) (drivers.Outcome, error) {
+	return c.build(ctx, nodeID, files, c.machines.Start)
+}
+
+func (c nodes) Rebuild(ctx context.Context, nodeID string, files []drivers.File) (drivers.Outcome, error) {
+	return c.build(ctx, nodeID, files, c.machines.Rebuild)
+}
+
+func (c nodes) build(ctx context.Context, nodeID string, files []drivers.File, make func(context.Context, drivers.Node, string, []drivers.File) error) (drivers.Outcome, error) {
 	c.mu.Lock()
 	err := c.fails()
 	var node drivers.Node
 	if n := c.node(nodeID); n != nil {
 		node = *n
 	}
+	revision := c.revision()
 	c.mu.Unlock()
 	switch {
 	case err != nil:
@@ -248,11 +301,12 @@ func (c nodes) Start(ctx context.Context, nodeID string, files []drivers.File) (
 	case node.Address == "":
 		return drivers.Outcome{}, fault.Permanent(nil, "node %s is started before it is placed", node.Name)
 	}
-	if err := c.machines.Start(ctx, node, files); err != nil {
+	if err := make(ctx, node, revision, files); err != nil {
 		return drivers.Outcome{}, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.built[nodeID] = revision
 	if n := c.node(nodeID); n != nil && n.State == drivers.NodePlaced {
 		n.State = drivers.NodeRunning
 	}
@@ -269,7 +323,7 @@ func (c nodes) Delete(ctx context.Context, nodeID string) (drivers.Outcome, erro
 	if err := c.machines.Delete(ctx, nodeID); err != nil {
 		return drivers.Outcome{}, err
 	}
-	c.certs.remove(c.cluster.ID, model.CertNode, nodeID)
+	c.certs.removeNode(nodeID)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.nodes = slices.DeleteFunc(c.nodes, func(n drivers.Node) bool { return n.ID == nodeID })
@@ -362,28 +416,53 @@ func (g guarded) Client(ctx context.Context) (cert, key []byte, err error) {
 	return g.ca.Client(ctx)
 }
 
+func (g guarded) Other(ctx context.Context) (authority, cert, key []byte, err error) {
+	if err := g.fails(); err != nil {
+		return nil, nil, nil, err
+	}
+	return g.ca.Other(ctx)
+}
+
 // certificates keeps them like package store.
 type certificates struct {
 	mu   sync.Mutex
-	rows map[[3]string]model.Certificate
+	rows map[certificateKey]model.Certificate
+}
+
+type certificateKey struct {
+	generation int
+	kind, node string
 }
 
 var errNoCertificate = errors.New("no such certificate")
 
-func (m *certificates) Certificate(_ context.Context, clusterUUID, kind, nodeUUID string) (*model.Certificate, error) {
+func (m *certificates) Certificate(_ context.Context, _ string, generation int, kind, nodeUUID string) (*model.Certificate, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	row, ok := m.rows[[3]string{clusterUUID, kind, nodeUUID}]
+	row, ok := m.rows[certificateKey{generation, kind, nodeUUID}]
 	if !ok {
 		return nil, errNoCertificate
 	}
 	return &row, nil
 }
 
+func (m *certificates) Certificates(_ context.Context, _ string, kinds ...string) ([]model.Certificate, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var found []model.Certificate
+	for key, row := range m.rows {
+		if slices.Contains(kinds, key.kind) {
+			found = append(found, row)
+		}
+	}
+	slices.SortFunc(found, func(a, b model.Certificate) int { return b.Generation - a.Generation })
+	return found, nil
+}
+
 func (m *certificates) PutCertificate(_ context.Context, c *model.Certificate) (*model.Certificate, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	key := [3]string{c.ClusterID, c.Kind, c.NodeID}
+	key := certificateKey{c.Generation, c.Kind, c.NodeID}
 	if _, ok := m.rows[key]; !ok {
 		m.rows[key] = *c
 	}
@@ -391,8 +470,14 @@ func (m *certificates) PutCertificate(_ context.Context, c *model.Certificate) (
 	return &row, nil
 }
 
-func (m *certificates) remove(clusterUUID, kind, nodeUUID string) {
+func (m *certificates) removeNode(nodeUUID string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.rows, [3]string{clusterUUID, kind, nodeUUID})
+	maps.DeleteFunc(m.rows, func(k certificateKey, _ model.Certificate) bool { return k.node == nodeUUID })
+}
+
+func (m *certificates) keepOnly(generation int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	maps.DeleteFunc(m.rows, func(k certificateKey, _ model.Certificate) bool { return k.generation != generation })
 }

@@ -15,11 +15,16 @@ import (
 // Memory is machines that exist in name only, for drivers that need no more.
 type Memory struct {
 	mu    sync.Mutex
-	files map[string][]drivers.File
+	nodes map[string]memoryNode
+}
+
+type memoryNode struct {
+	revision string
+	files    []drivers.File
 }
 
 // NewMemory returns no machines yet.
-func NewMemory() *Memory { return &Memory{files: map[string][]drivers.File{}} }
+func NewMemory() *Memory { return &Memory{nodes: map[string]memoryNode{}} }
 
 // Address returns addresses of the network set aside for documentation.
 func (m *Memory) Address(i int) netip.Addr {
@@ -27,11 +32,21 @@ func (m *Memory) Address(i int) netip.Addr {
 }
 
 // Start notes the machine and its files.
-func (m *Memory) Start(_ context.Context, node drivers.Node, files []drivers.File) error {
+func (m *Memory) Start(_ context.Context, node drivers.Node, revision string, files []drivers.File) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, ok := m.files[node.ID]; !ok {
-		m.files[node.ID] = files
+	if _, ok := m.nodes[node.ID]; !ok {
+		m.nodes[node.ID] = memoryNode{revision, files}
+	}
+	return nil
+}
+
+// Rebuild notes the machine's new files.
+func (m *Memory) Rebuild(_ context.Context, node drivers.Node, revision string, files []drivers.File) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.nodes[node.ID].revision != revision {
+		m.nodes[node.ID] = memoryNode{revision, files}
 	}
 	return nil
 }
@@ -40,7 +55,7 @@ func (m *Memory) Start(_ context.Context, node drivers.Node, files []drivers.Fil
 func (m *Memory) Delete(_ context.Context, nodeID string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.files, nodeID)
+	delete(m.nodes, nodeID)
 	return nil
 }
 
@@ -48,12 +63,12 @@ func (m *Memory) Delete(_ context.Context, nodeID string) error {
 func (m *Memory) List(context.Context) ([]string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return slices.Sorted(maps.Keys(m.files)), nil
+	return slices.Sorted(maps.Keys(m.nodes)), nil
 }
 
 // Files returns what the node was started with.
 func (m *Memory) Files(nodeID string) []drivers.File {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.files[nodeID]
+	return m.nodes[nodeID].files
 }

@@ -45,6 +45,8 @@ func Run(t *testing.T, s Suite) {
 	t.Run("UndoCreate", side(s.undoCreate))
 	t.Run("UndoGrow", side(s.undoGrow))
 	t.Run("UndoShrink", side(s.undoShrink))
+	t.Run("Renew", side(s.renew))
+	t.Run("UndoRenew", side(s.undoRenew))
 	t.Run("DeleteHalfMade", side(s.deleteHalfMade))
 	t.Run("DeleteDead", side(s.deleteDead))
 	t.Run("FailingServices", side(s.failingServices))
@@ -429,6 +431,74 @@ func (t *trial) recorded() []string {
 		names = append(names, n.Name)
 	}
 	return names
+}
+
+// renewals are the operations of the driver that rebuild nodes.
+func (s Suite) renewals() []string {
+	return slices.DeleteFunc([]string{drivers.Upgrade, drivers.RotateCA}, func(kind string) bool {
+		return !slices.Contains(s.New().Info().Operations, kind)
+	})
+}
+
+// Upgrades and rotations rebuild each node where it stands, one worker after
+// the other, each step taken twice; a second run finds nothing to do.
+func (s Suite) renew(t *testing.T) {
+	c := s.begin(t)
+	c.cloud.Resize(1, 2)
+	c.run(drivers.Create)
+	before := c.cloud.Nodes()
+	for _, kind := range s.renewals() {
+		c.cloud.Renew(kind)
+		c.checkPlan(c.cloud.Operation(kind))
+		r := c.runner()
+		r.Twice = true
+		c.runWith(r, c.cloud.Operation(kind))
+		c.wantRenewed(kind, before)
+		c.run(kind)
+		c.wantRenewed(kind, before)
+	}
+	c.run(drivers.Delete)
+	c.wantNodes()
+}
+
+// An upgrade or rotation that was stopped anywhere can be undone, and tried
+// again.
+func (s Suite) undoRenew(t *testing.T) {
+	c := s.begin(t)
+	c.cloud.Resize(1, 1)
+	c.run(drivers.Create)
+	before := c.cloud.Nodes()
+	for _, kind := range s.renewals() {
+		steps := len(c.checkPlan(c.cloud.Operation(kind)))
+		for _, n := range []int{2, steps / 2, steps - 1} {
+			c.cloud.Renew(kind)
+			c.stopAt(kind, n)
+			c.cloud.Revert(kind)
+			c.undo(kind)
+			c.wantRenewed(kind, before)
+		}
+		c.cloud.Renew(kind)
+		c.run(kind)
+		c.wantRenewed(kind, before)
+	}
+}
+
+// wantRenewed ends an upgrade or rotation as the conductor does, and checks
+// that the cluster has the same nodes as before and that none is stale.
+func (t *trial) wantRenewed(kind string, before []drivers.Node) {
+	t.Helper()
+	if kind == drivers.RotateCA {
+		t.cloud.Settle()
+	}
+	if diff := cmp.Diff(before, t.cloud.Nodes()); diff != "" {
+		t.Errorf("%s has changed the nodes:\n%s", kind, diff)
+	}
+	for _, n := range t.cloud.Job(t.cloud.Operation(kind)).Nodes {
+		if n.Stale {
+			t.Errorf("after the %s %s is stale", kind, n.Name)
+		}
+	}
+	t.wantNodes(t.recorded()...)
 }
 
 // A create that was stopped anywhere can be deleted without an undo.

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/keelson/keelson/drivers"
 	"github.com/keelson/keelson/internal/fault"
@@ -25,6 +26,7 @@ const (
 	StepRecord       = "cluster.record"
 	StepLeave        = "coe.leave"
 	StepRestore      = "coe.restore"
+	StepRebuild      = "node.rebuild"
 	StepDelete       = "node.delete"
 )
 
@@ -54,6 +56,7 @@ func (d *Driver) Info() drivers.Info {
 		COEs:           d.coes,
 		ServerTypes:    []string{"vm", "bm"},
 		NetworkDrivers: []string{"docker"},
+		Operations:     []string{drivers.Upgrade, drivers.RotateCA},
 	}
 }
 
@@ -104,6 +107,8 @@ func (d *Driver) Plan(_ context.Context, job *drivers.Job) ([]drivers.Step, erro
 		return steps, nil
 	case op.Kind == drivers.Create || op.Kind == drivers.Update:
 		return growPlan(fresh, leaving, formed), nil
+	case op.Kind == drivers.Upgrade || op.Kind == drivers.RotateCA:
+		return renewPlan(op, all), nil
 	}
 	return nil, fault.Permanent(nil, "the fake driver knows no operation %q", op.Kind)
 }
@@ -140,6 +145,22 @@ func growPlan(fresh, leaving []*drivers.Node, formed bool) []drivers.Step {
 		if step.Name == StepDelete {
 			record.Needs = append(record.Needs, step.Key())
 		}
+	}
+	return append(steps, record)
+}
+
+// renewPlan rebuilds the nodes of the operation's groups, as many at once as it
+// allows.
+func renewPlan(op drivers.Operation, nodes []*drivers.Node) []drivers.Step {
+	steps := []drivers.Step{{Name: StepCertificates}}
+	record := drivers.Step{Name: StepRecord, Needs: []drivers.StepKey{steps[0].Key()}}
+	for _, n := range nodes {
+		if len(op.Groups) > 0 && !slices.Contains(op.Groups, n.GroupID) {
+			continue
+		}
+		rebuild := drivers.Step{Name: StepRebuild, NodeID: n.ID, Needs: []drivers.StepKey{steps[max(0, len(steps)-op.MaxBatchSize)].Key()}}
+		steps = append(steps, rebuild)
+		record.Needs = append(record.Needs, rebuild.Key())
 	}
 	return append(steps, record)
 }
@@ -182,14 +203,16 @@ func (d *Driver) run(ctx context.Context, job *drivers.Job, step drivers.Step, n
 	case StepLeave:
 		d.coe.leave(job.Cluster.ID, step.NodeID)
 		return drivers.Done("left"), nil
-	case StepStart, StepForm, StepJoin, StepRestore:
+	case StepStart, StepForm, StepJoin, StepRestore, StepRebuild:
 		if node == nil {
 			return drivers.Done("the node is gone"), nil
 		}
 	}
 	switch step.Name {
 	case StepStart:
-		return d.start(ctx, job, node)
+		return build(ctx, job, node, services.Nodes.Start)
+	case StepRebuild:
+		return build(ctx, job, node, services.Nodes.Rebuild)
 	case StepForm, StepJoin:
 		d.coe.join(job.Cluster.ID, node)
 		return drivers.Done("joined"), nil
@@ -202,7 +225,8 @@ func (d *Driver) run(ctx context.Context, job *drivers.Job, step drivers.Step, n
 	return drivers.Outcome{}, fault.Permanent(nil, "the fake driver knows no step %q", step.Name)
 }
 
-func (d *Driver) start(ctx context.Context, job *drivers.Job, node *drivers.Node) (drivers.Outcome, error) {
+// build has a node made with its files, by Start or Rebuild.
+func build(ctx context.Context, job *drivers.Job, node *drivers.Node, make func(context.Context, string, []drivers.File) (drivers.Outcome, error)) (drivers.Outcome, error) {
 	address, err := netip.ParseAddr(node.Address)
 	if err != nil {
 		return drivers.Outcome{}, fmt.Errorf("address of %s: %w", node.Name, err)
@@ -211,7 +235,7 @@ func (d *Driver) start(ctx context.Context, job *drivers.Job, node *drivers.Node
 	if err != nil {
 		return drivers.Outcome{}, err
 	}
-	return job.Services.Nodes.Start(ctx, node.ID, []drivers.File{
+	return make(ctx, node.ID, []drivers.File{
 		{Path: "/etc/fake/cert.pem", Mode: 0o644, Content: cert},
 		{Path: "/etc/fake/key.pem", Mode: 0o600, Content: key},
 	})

@@ -68,6 +68,7 @@ func (d *Driver) Info() drivers.Info {
 		ServerTypes:    []string{"vm", "bm"},
 		NetworkDrivers: []string{"docker"},
 		VolumeDrivers:  []string{"rexray"},
+		Operations:     []string{drivers.Upgrade, drivers.RotateCA},
 	}
 }
 
@@ -145,6 +146,8 @@ func (d *Driver) Run(ctx context.Context, job *drivers.Job, step drivers.Step) (
 		return d.ready(ctx, job)
 	case stepRecord:
 		return d.record(ctx, job)
+	case stepRotate:
+		return d.rotate(ctx, job)
 	case stepPlace:
 		return services.Nodes.Place(ctx, step.NodeID)
 	case stepDelete:
@@ -157,6 +160,10 @@ func (d *Driver) Run(ctx context.Context, job *drivers.Job, step drivers.Step) (
 		stepDrain:   d.drain,
 		stepRemove:  d.remove,
 		stepRestore: d.restore,
+		stepEmpty:   d.empty,
+		stepRebuild: rebuild,
+		stepReturn:  d.comeBack,
+		stepFill:    d.fill,
 	}
 	take, ok := byNode[step.Name]
 	if !ok {

@@ -5,7 +5,6 @@ package swarm
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -42,7 +41,7 @@ func (d *Driver) connect(ctx context.Context, job *drivers.Job, node *drivers.No
 	if node.Address == "" {
 		return nil, fault.Temporary(nil, "node %s has no address yet", node.Name)
 	}
-	identity, err := clientTLS(ctx, job.Services.Certificates)
+	dial, err := d.dialTLS(ctx, job.Services.Certificates)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +49,7 @@ func (d *Driver) connect(ctx context.Context, job *drivers.Job, node *drivers.No
 	api, err := client.New(
 		client.WithHost("tcp://"+net.JoinHostPort(node.Address, apiPort)),
 		client.WithHTTPClient(&http.Client{
-			Transport:     &http.Transport{TLSClientConfig: identity, DialContext: d.dial},
+			Transport:     &http.Transport{DialTLSContext: dial},
 			CheckRedirect: client.CheckRedirect,
 		}),
 		client.WithUserAgent("keelson"),
@@ -59,28 +58,6 @@ func (d *Driver) connect(ctx context.Context, job *drivers.Job, node *drivers.No
 		return nil, fmt.Errorf("connect to Docker on %s: %w", node.Name, err)
 	}
 	return &engine{api, node}, nil
-}
-
-// clientTLS trusts the cluster's authority only, and checks that the server's
-// certificate is for the address it was reached at.
-func clientTLS(ctx context.Context, certificates drivers.Certificates) (*tls.Config, error) {
-	authority, err := certificates.Authority(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("get the cluster's authority: %w", err)
-	}
-	cert, key, err := certificates.Client(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("get the client certificate: %w", err)
-	}
-	pair, err := tls.X509KeyPair(cert, key)
-	if err != nil {
-		return nil, fmt.Errorf("load the client certificate: %w", err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(authority) {
-		return nil, errors.New("the cluster's authority is not a certificate")
-	}
-	return &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: roots, MinVersion: tls.VersionTLS12}, nil
 }
 
 // look asks the engine for its state.
@@ -241,10 +218,14 @@ func (e *engine) update(ctx context.Context, m *swarm.Node, role swarm.NodeRole,
 	if m.Spec.Role == role && m.Spec.Availability == availability {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
-	defer cancel()
 	spec := m.Spec
 	spec.Role, spec.Availability = role, availability
+	return e.updateSpec(ctx, m, spec)
+}
+
+func (e *engine) updateSpec(ctx context.Context, m *swarm.Node, spec swarm.NodeSpec) error {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
 	if _, err := e.NodeUpdate(ctx, m.ID, client.NodeUpdateOptions{Version: m.Version, Spec: spec}); err != nil {
 		return e.failed(err)
 	}

@@ -79,7 +79,15 @@ func (m *lxcMachines) Address(i int) netip.Addr {
 	return netip.AddrFrom4(address)
 }
 
-func (m *lxcMachines) Start(ctx context.Context, node drivers.Node, files []drivers.File) error {
+func (m *lxcMachines) Start(ctx context.Context, node drivers.Node, revision string, files []drivers.File) error {
+	return m.host.Ensure(ctx, m.spec(node, revision, files))
+}
+
+func (m *lxcMachines) Rebuild(ctx context.Context, node drivers.Node, revision string, files []drivers.File) error {
+	return m.host.Rebuild(ctx, m.spec(node, revision, files))
+}
+
+func (m *lxcMachines) spec(node drivers.Node, revision string, files []drivers.File) lxc.Spec {
 	address := netip.MustParseAddr(node.Address)
 	bytes := address.As4()
 	number := binary.BigEndian.Uint32(bytes[:]) & 0xffff
@@ -90,6 +98,7 @@ func (m *lxcMachines) Start(ctx context.Context, node drivers.Node, files []driv
 		UUID:      node.ID,
 		Name:      node.Name,
 		Image:     m.image,
+		Revision:  revision,
 		VCPUs:     2,
 		MemoryMiB: 1024,
 		DiskGiB:   5,
@@ -102,7 +111,7 @@ func (m *lxcMachines) Start(ctx context.Context, node drivers.Node, files []driv
 	for _, f := range files {
 		spec.Files = append(spec.Files, lxc.File{Path: f.Path, Mode: f.Mode, Content: f.Content})
 	}
-	return m.host.Ensure(ctx, spec)
+	return spec
 }
 
 func (m *lxcMachines) Delete(ctx context.Context, nodeID string) error {

@@ -200,7 +200,7 @@ func newBundle(t *testing.T, cloud *conformance.Cloud) *bundle {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, err := cloud.CA().Sign(t.Context(), job.Cluster.ID, model.CertCA, request)
+	cert, err := cloud.Authorities().Sign(t.Context(), model.CertCA, request)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ package swarm
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/keelson/keelson/drivers"
@@ -23,6 +24,11 @@ const (
 	stepRemove       = "swarm.remove"
 	stepDelete       = "node.delete"
 	stepRestore      = "swarm.restore" // a leaving node stays after all
+	stepEmpty        = "swarm.empty"   // a stale node's tasks go elsewhere for a while
+	stepRebuild      = "node.rebuild"
+	stepReturn       = "swarm.return" // it is back in the swarm
+	stepFill         = "swarm.fill"   // it takes tasks again
+	stepRotate       = "swarm.rotate" // the swarm's own authority and join tokens
 )
 
 // engineTimeout bounds the steps that wait for engines: a node starts within a
@@ -46,6 +52,8 @@ func (d *Driver) Plan(_ context.Context, job *drivers.Job) ([]drivers.Step, erro
 		return undoPlan(job), nil
 	case op.Kind == drivers.Create, op.Kind == drivers.Update:
 		return growPlan(job), nil
+	case op.Kind == drivers.Upgrade, op.Kind == drivers.RotateCA:
+		return renewPlan(job), nil
 	default:
 		return nil, fault.Permanent(nil, "the swarm driver knows no operation %q", op.Kind)
 	}
@@ -58,9 +66,9 @@ type plan []drivers.Step
 func (p *plan) add(name, nodeID string, needs ...drivers.StepKey) drivers.StepKey {
 	step := drivers.Step{Name: name, NodeID: nodeID, Needs: needs}
 	switch name {
-	case stepInit, stepJoin, stepReady, stepRemove, stepRestore:
+	case stepInit, stepJoin, stepReady, stepRemove, stepRestore, stepReturn, stepFill, stepRotate:
 		step.Timeout = engineTimeout
-	case stepDrain:
+	case stepDrain, stepEmpty:
 		step.Timeout = 2 * engineTimeout
 	}
 	*p = append(*p, step)
@@ -119,6 +127,54 @@ func undoPlan(job *drivers.Job) plan {
 	for _, n := range leavingNodes(job) {
 		p.add(stepRestore, n.ID)
 	}
+	return p
+}
+
+// renewPlan rebuilds the stale nodes of the operation's groups, managers first
+// and one by one, so that the swarm keeps its quorum; then the workers of each
+// group, as many at once as may be out of service. Nodes that are not stale
+// are in the plan all the same and pass through it untouched: which are stale
+// changes while the plan is carried out, and the plan must not.
+func renewPlan(job *drivers.Job) plan {
+	var p plan
+	certificates := p.add(stepCertificates, "")
+	var masters, workers []*drivers.Node
+	for i := range job.Nodes {
+		n := &job.Nodes[i]
+		switch {
+		case len(job.Operation.Groups) > 0 && !slices.Contains(job.Operation.Groups, n.GroupID):
+		case n.Master():
+			masters = append(masters, n)
+		default:
+			workers = append(workers, n)
+		}
+	}
+	renew := func(n *drivers.Node, needs ...drivers.StepKey) drivers.StepKey {
+		emptied := p.add(stepEmpty, n.ID, needs...)
+		rebuilt := p.add(stepRebuild, n.ID, emptied)
+		returned := p.add(stepReturn, n.ID, rebuilt)
+		return p.add(stepFill, n.ID, returned)
+	}
+	managed := certificates
+	for _, n := range masters {
+		managed = renew(n, managed)
+	}
+	all := []drivers.StepKey{managed}
+	filled := map[string][]drivers.StepKey{} // by group
+	for _, n := range workers {
+		before := filled[n.GroupID]
+		needs := []drivers.StepKey{managed}
+		if k := len(before) - max(job.Operation.MaxBatchSize, 1); k >= 0 {
+			needs = append(needs, before[k])
+		}
+		key := renew(n, needs...)
+		filled[n.GroupID] = append(before, key)
+		all = append(all, key)
+	}
+	if job.Operation.Kind == drivers.RotateCA && !job.Operation.Undo {
+		all = []drivers.StepKey{p.add(stepRotate, "", all...)}
+	}
+	p.add(stepRecord, "", all...)
 	return p
 }
 

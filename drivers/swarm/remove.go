@@ -36,11 +36,16 @@ func (d *Driver) drain(ctx context.Context, job *drivers.Job, node *drivers.Node
 	if m.Spec.Availability != swarm.NodeAvailabilityDrain {
 		return drivers.Again(againPause, "is being drained"), manager.update(ctx, m, m.Spec.Role, swarm.NodeAvailabilityDrain)
 	}
+	return d.drained(ctx, manager, m, info.SystemTime)
+}
+
+// drained waits, within limits, for the last tasks of a member that drains.
+func (d *Driver) drained(ctx context.Context, manager *engine, m *swarm.Node, managersTime string) (drivers.Outcome, error) {
 	if m.Status.State != swarm.NodeStateReady {
 		return drivers.Done("drained; it is " + string(m.Status.State)), nil
 	}
 	left := 0
-	gone, err := wait(ctx, func() (bool, error) {
+	gone, err := wait(ctx, func() (gone bool, err error) {
 		left, err = manager.tasks(ctx, m.ID)
 		return left == 0, err
 	})
@@ -49,7 +54,7 @@ func (d *Driver) drain(ctx context.Context, job *drivers.Job, node *drivers.Node
 		return drivers.Outcome{}, err
 	case gone:
 		return drivers.Done("drained"), nil
-	case drainedFor(m, info.SystemTime) > d.drainTimeout:
+	case drainedFor(m, managersTime) > d.drainTimeout:
 		return drivers.Done(fmt.Sprintf("drained; %d tasks did not end within %s", left, d.drainTimeout)), nil
 	}
 	return drivers.Again(againPause, fmt.Sprintf("%d tasks are still here", left)), nil

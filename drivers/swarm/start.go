@@ -40,24 +40,32 @@ func certificates(ctx context.Context, job *drivers.Job) (drivers.Outcome, error
 	return drivers.Done("the cluster has its authority"), nil
 }
 
-// start makes the node, with all that its Docker Engine needs to come up by
-// itself.
+// start makes the node.
 func start(ctx context.Context, job *drivers.Job, node *drivers.Node) (drivers.Outcome, error) {
+	files, err := nodeFiles(ctx, job, node)
+	if err != nil {
+		return drivers.Outcome{}, err
+	}
+	return job.Services.Nodes.Start(ctx, node.ID, files)
+}
+
+// nodeFiles are all that the node's Docker Engine needs to come up by itself.
+func nodeFiles(ctx context.Context, job *drivers.Job, node *drivers.Node) ([]drivers.File, error) {
 	address, err := netip.ParseAddr(node.Address)
 	if err != nil {
-		return drivers.Outcome{}, fault.Permanent(err, "node %s has no address", node.Name)
+		return nil, fault.Permanent(err, "node %s has no address", node.Name)
 	}
 	authority, err := job.Services.Certificates.Authority(ctx)
 	if err != nil {
-		return drivers.Outcome{}, fmt.Errorf("get the cluster's authority: %w", err)
+		return nil, fmt.Errorf("get the cluster's authority: %w", err)
 	}
 	cert, key, err := job.Services.Certificates.Node(ctx, node.ID, node.Name, address)
 	if err != nil {
-		return drivers.Outcome{}, fmt.Errorf("make the certificate of %s: %w", node.Name, err)
+		return nil, fmt.Errorf("make the certificate of %s: %w", node.Name, err)
 	}
 	config, err := daemonConfig(&job.Template, node)
 	if err != nil {
-		return drivers.Outcome{}, fault.Permanent(err, "node %s can not be set up", node.Name)
+		return nil, fault.Permanent(err, "node %s can not be set up", node.Name)
 	}
 	files := []drivers.File{
 		{Path: caFile, Mode: 0o644, Content: authority},
@@ -68,7 +76,7 @@ func start(ctx context.Context, job *drivers.Job, node *drivers.Node) (drivers.O
 	if env := proxyEnvironment(&job.Template); env != nil {
 		files = append(files, drivers.File{Path: "/etc/default/docker", Mode: 0o600, Content: env})
 	}
-	return job.Services.Nodes.Start(ctx, node.ID, files)
+	return files, nil
 }
 
 // daemon is dockerd's configuration file.
