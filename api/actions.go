@@ -3,10 +3,13 @@
 package api
 
 import (
+	"errors"
+	"fmt"
 	"unicode/utf8"
 
 	"github.com/keelson/keelson/api/v1"
 	"github.com/keelson/keelson/internal/model"
+	"github.com/keelson/keelson/internal/store"
 )
 
 // resizable are the statuses in which a cluster may be resized.
@@ -57,8 +60,13 @@ func (a *API) resizeCluster(c *call) (response, error) {
 	return accepted(v1.UUID{UUID: cluster.UUID}), nil
 }
 
-// upgradeCluster checks all that Magnum checks and then says, as Magnum does
-// for drivers without upgrades, that it is not possible.
+// renewable are the statuses in which a cluster may be upgraded and have its
+// CA rotated. Magnum wants a …_COMPLETE; here one that failed can be tried again.
+func renewable(s model.Status) bool { return s.Ready() || s == model.UpdateFailed }
+
+// upgradeCluster has the nodes of a group rebuilt from another template, or
+// from their own template's present image. The default groups are upgraded
+// together, since their template is the cluster's.
 func (a *API) upgradeCluster(c *call) (response, error) {
 	if c.version < withUpgrade {
 		return response{}, badRequest("The upgrade of clusters begins with version %s.", withUpgrade)
@@ -68,7 +76,7 @@ func (a *API) upgradeCluster(c *call) (response, error) {
 		return response{}, err
 	}
 	templateIdent := o.required("cluster_template", 1, maxText)
-	o.integer("max_batch_size", 1)
+	batch := or(o.integer("max_batch_size", 1), 1)
 	groupIdent := or(o.text("nodegroup", 1, maxText), defaultWorker)
 	if err := o.done(); err != nil {
 		return response{}, err
@@ -91,10 +99,63 @@ func (a *API) upgradeCluster(c *call) (response, error) {
 	if !group.IsDefault && template.UUID != cluster.TemplateID {
 		return response{}, conflict("The node group %s can only be upgraded to the cluster's own template.", group.Name)
 	}
-	if !cluster.Status.Ready() {
-		return response{}, badRequest("Upgrading a cluster is not possible when its status is %q.", cluster.Status)
+	groups, err := a.Store.NodeGroups(c.Context(), cluster.UUID)
+	if err != nil {
+		return response{}, err
 	}
-	return response{}, badRequest("Upgrading a cluster is not supported by its driver.")
+	if err := a.upgradable(c, cluster, template, groups[cluster.UUID]); err != nil {
+		return response{}, err
+	}
+	upgraded := []string{group.UUID}
+	if group.IsDefault {
+		upgraded = nil
+		for _, g := range groups[cluster.UUID] {
+			if g.IsDefault {
+				upgraded = append(upgraded, g.UUID)
+			}
+		}
+	}
+	operation, err := a.Store.UpgradeCluster(c.Context(), cluster.UUID, template.UUID, upgraded, batch, renewable, c.operation(a.config.OperationTimeout))
+	if status, refused := errors.AsType[*store.StatusError](err); refused {
+		return response{}, badRequest("Upgrading a cluster is not possible when its status is %q.", status.Status)
+	}
+	if err != nil {
+		return response{}, foundAs("Cluster", c.PathValue("ident"), err)
+	}
+	a.announce(operation)
+	return accepted(v1.UUID{UUID: cluster.UUID}), nil
+}
+
+// upgradable refuses a template that the cluster can not be upgraded to.
+func (a *API) upgradable(c *call, cluster *model.Cluster, t *model.ClusterTemplate, groups []model.NodeGroup) error {
+	present, err := a.templateOf(c, cluster)
+	if err != nil {
+		return err
+	}
+	if t.COE != present.COE || t.ServerType != present.ServerType {
+		return badRequest("The cluster can not be upgraded to the cluster template %s: its coe and server_type are %s and %s, the cluster's are %s and %s.",
+			t.UUID, t.COE, t.ServerType, present.COE, present.ServerType)
+	}
+	if _, err := a.Images.Image(c.Context(), t.ImageID); err != nil {
+		return lookedUp("Image", t.ImageID, err)
+	}
+	if err := refusal(a.COEs.Supports(t, model.OpUpgrade)); err != nil {
+		return err
+	}
+	return refusal(a.COEs.ValidateCluster(t, cluster, groups))
+}
+
+// templateOf returns the cluster's template, whoever may see it.
+func (a *API) templateOf(c *call, cluster *model.Cluster) (*model.ClusterTemplate, error) {
+	templates, err := a.Store.TemplatesByID(c.Context(), []string{cluster.TemplateID})
+	if err != nil {
+		return nil, err
+	}
+	t := templates[cluster.TemplateID]
+	if t == nil {
+		return nil, fmt.Errorf("cluster template %s of cluster %s is gone", cluster.TemplateID, cluster.UUID)
+	}
+	return t, nil
 }
 
 // texts reads an array of text.

@@ -9,6 +9,7 @@ import (
 	"github.com/keelson/keelson/api/v1"
 	"github.com/keelson/keelson/internal/ca"
 	"github.com/keelson/keelson/internal/model"
+	"github.com/keelson/keelson/internal/store"
 )
 
 // authorityKind is the authority that a ca_cert_type means; any word that is
@@ -35,7 +36,7 @@ func (a *API) showAuthority(c *call) (response, error) {
 	if word == "" {
 		word = c.args["ca_cert_type"]
 	}
-	pem, err := a.Certificates.Authority(c.Context(), cluster.UUID, cluster.Name, authorityKind(word))
+	pem, err := a.Certificates.Of(cluster).AuthorityOf(c.Context(), authorityKind(word))
 	if err != nil {
 		return response{}, err
 	}
@@ -71,12 +72,12 @@ func (a *API) signCertificate(c *call) (response, error) {
 	if err := c.authorize(targetCluster(cluster)); err != nil {
 		return response{}, err
 	}
-	kind := authorityKind(word)
+	kind, authorities := authorityKind(word), a.Certificates.Of(cluster)
 	// An authority is made when it is first asked for, here as well.
-	if _, err := a.Certificates.Authority(c.Context(), cluster.UUID, cluster.Name, kind); err != nil {
+	if _, err := authorities.AuthorityOf(c.Context(), kind); err != nil {
 		return response{}, err
 	}
-	pem, err := a.Certificates.Sign(c.Context(), cluster.UUID, kind, []byte(request))
+	pem, err := authorities.Sign(c.Context(), kind, []byte(request))
 	if errors.Is(err, ca.ErrRequest) {
 		return response{}, badRequest("%s", sentence(err.Error()))
 	}
@@ -89,9 +90,9 @@ func (a *API) signCertificate(c *call) (response, error) {
 	}}, nil
 }
 
-// rotateAuthority checks all that Magnum checks and then says, as Magnum does
-// for drivers without rotation, that it is not possible. Unlike there the
-// cluster's status stays as it was.
+// rotateAuthority replaces the cluster's authorities. From the answer on they
+// are the new ones; the nodes follow one by one. A refusal leaves the cluster's
+// status as it was.
 func (a *API) rotateAuthority(c *call) (response, error) {
 	if !c.noBody() {
 		o, err := c.readObject()
@@ -110,15 +111,23 @@ func (a *API) rotateAuthority(c *call) (response, error) {
 	if err := c.authorize(targetCluster(cluster)); err != nil {
 		return response{}, err
 	}
-	templates, err := a.Store.TemplatesByID(c.Context(), []string{cluster.TemplateID})
+	template, err := a.templateOf(c, cluster)
 	if err != nil {
 		return response{}, err
 	}
-	if t := templates[cluster.TemplateID]; t != nil && t.TLSDisabled {
+	if template.TLSDisabled {
 		return response{}, badRequest("Rotating the CA certificate is not possible: the cluster has TLS disabled.")
 	}
-	if !cluster.Status.Ready() {
-		return response{}, badRequest("Rotating the CA certificate is not possible when the cluster's status is %q.", cluster.Status)
+	if err := refusal(a.COEs.Supports(template, model.OpRotateCA)); err != nil {
+		return response{}, err
 	}
-	return response{}, badRequest("Rotating the CA certificate is not supported by the cluster's driver.")
+	operation, err := a.Store.RotateAuthorities(c.Context(), cluster.UUID, renewable, c.operation(a.config.OperationTimeout))
+	if status, refused := errors.AsType[*store.StatusError](err); refused {
+		return response{}, badRequest("Rotating the CA certificate is not possible when the cluster's status is %q.", status.Status)
+	}
+	if err != nil {
+		return response{}, foundAs("Cluster", c.PathValue("ident"), err)
+	}
+	a.announce(operation)
+	return accepted(v1.UUID{UUID: cluster.UUID}), nil
 }

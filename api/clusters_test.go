@@ -545,19 +545,65 @@ func TestActions_6_1_Resize(t *testing.T) {
 	})
 }
 
-func TestActions_6_2_UpgradeIsRefused(t *testing.T) {
+func TestActions_6_2_UpgradeBody(t *testing.T) {
 	w := newWorld(t, storetest.New(t))
 	template := w.template(swarm())
 	id := w.cluster(object{"name": "c", "cluster_template_id": template})
 	path := "/v1/clusters/c/actions/upgrade"
 	w.ask("ann", "POST", path, object{"cluster_template": template}, version17).want(400).saying("1.8")
 	w.ask("ann", "POST", path, object{}, latest).want(400).saying("cluster_template")
-	w.ask("ann", "POST", path, object{"cluster_template": template, "max_batch_size": 0}, latest).want(400)
+	w.ask("ann", "POST", path, object{"cluster_template": template, "max_batch_size": 0}, latest).want(400).saying("max_batch_size")
+	w.ask("ann", "POST", path, object{"cluster_template": template, "rollback": true}, latest).want(400).saying("rollback")
 	w.ask("ann", "POST", path, object{"cluster_template": "nowhere"}, latest).want(404)
 	w.ask("ann", "POST", path, object{"cluster_template": template, "nodegroup": "nowhere"}, latest).want(404)
 	w.ask("ann", "POST", path, object{"cluster_template": template, "max_batch_size": 1}, latest).want(400).saying("CREATE_IN_PROGRESS")
 	w.finish(id, model.CreateComplete)
-	w.ask("ann", "POST", path, object{"cluster_template": template, "max_batch_size": 1}, latest).want(400).saying("not supported")
+	other := w.template(swarm().with("name", "other").with("coe", "swarm"))
+	w.ask("ann", "POST", path, object{"cluster_template": other}, latest).want(400).saying("coe")
+	if ops := w.operations(id); len(ops) != 1 || w.row(id).Status != model.CreateComplete {
+		t.Errorf("refused upgrades left %d operations, the cluster %v", len(ops), w.row(id).Status)
+	}
+}
+
+func TestActions_6_2_Upgrade(t *testing.T) {
+	each(t, func(w *world) {
+		old, newer := w.template(swarm()), w.template(swarm().with("name", "newer"))
+		id := w.cluster(object{"name": "c", "cluster_template_id": old})
+		w.joined(id, "10.1.0.5")
+		w.finish(id, model.CreateComplete)
+		path := "/v1/clusters/c/actions/upgrade"
+		w.ask("ann", "POST", path, object{"cluster_template": "newer", "max_batch_size": 2}, latest).want(202).is("uuid", id)
+		shown := w.ask("ann", "GET", "/v1/clusters/c", nil).want(200)
+		shown.is("status", "UPDATE_IN_PROGRESS")
+		shown.is("cluster_template_id", newer)
+		ops := w.operations(id)
+		if op := ops[len(ops)-1]; op.Kind != model.OpUpgrade || op.Spec.MaxBatchSize != 2 || len(op.Spec.NodeGroups) != 2 || op.Spec.Before.TemplateID != old {
+			w.t.Errorf("operation %+v", op)
+		}
+		// The same again waits for nobody: it is refused.
+		w.ask("ann", "POST", path, object{"cluster_template": "newer"}, latest).want(400).saying("UPDATE_IN_PROGRESS")
+		if len(w.operations(id)) != len(ops) {
+			w.t.Error("a refused upgrade was queued")
+		}
+		w.ask("ann", "DELETE", "/v1/clustertemplates/"+old, nil).want(400)
+
+		// One that failed can be tried again.
+		w.finish(id, model.UpdateFailed)
+		w.ask("ann", "POST", path, object{"cluster_template": newer, "nodegroup": "default-master"}, latest).want(202)
+		w.finish(id, model.UpdateComplete)
+		w.ask("ann", "DELETE", "/v1/clustertemplates/"+old, nil).want(204)
+
+		w.ask("ann", "POST", "/v1/clusters/c/nodegroups", object{"name": "gpu"}, latest).want(202)
+		w.finish(id, model.UpdateComplete)
+		third := w.template(swarm().with("name", "third"))
+		w.ask("ann", "POST", path, object{"cluster_template": third, "nodegroup": "gpu"}, latest).want(409)
+		w.ask("ann", "POST", path, object{"cluster_template": newer, "nodegroup": "gpu"}, latest).want(202)
+		ops = w.operations(id)
+		if op := ops[len(ops)-1]; op.Kind != model.OpUpgrade || op.Spec.MaxBatchSize != 1 || len(op.Spec.NodeGroups) != 1 {
+			w.t.Errorf("operation %+v", op)
+		}
+		w.ask("ann", "DELETE", "/v1/clusters/c", nil).want(204) // supersedes it
+	})
 }
 
 func TestNodeGroups_7_ListAndShow(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/keelson/keelson/internal/ca"
 	"github.com/keelson/keelson/internal/catalog"
 	"github.com/keelson/keelson/internal/model"
 	"github.com/keelson/keelson/internal/store"
@@ -32,7 +33,7 @@ type Deps struct {
 	Store        Store
 	Policy       Policy
 	COEs         COEs
-	Certificates Certificates
+	Certificates *ca.CA // the authorities of all clusters
 	Flavors      Flavors
 	Images       Images
 	Networks     Networks
@@ -70,6 +71,8 @@ type Store interface {
 	CreateNodeGroup(ctx context.Context, g *model.NodeGroup, allowed func(model.Status) bool, op store.NewOperation) (*model.Operation, error)
 	UpdateNodeGroupLimits(ctx context.Context, clusterUUID, groupUUID string, least int, most *int, check func(model.NodeGroup) error, op store.NewOperation) (*model.Operation, error)
 	DeleteNodeGroup(ctx context.Context, clusterUUID, groupUUID string, allowed func(model.Status) bool, op store.NewOperation) (*model.Operation, error)
+	UpgradeCluster(ctx context.Context, clusterUUID, templateUUID string, groupUUIDs []string, maxBatchSize int, allowed func(model.Status) bool, op store.NewOperation) (*model.Operation, error)
+	RotateAuthorities(ctx context.Context, clusterUUID string, allowed func(model.Status) bool, op store.NewOperation) (*model.Operation, error)
 	DeleteCluster(ctx context.Context, clusterUUID string, op store.NewOperation) (*model.Operation, error)
 	SetHealth(ctx context.Context, clusterUUID string, status *string, reasons model.Labels) error
 
@@ -98,17 +101,9 @@ type COEs interface {
 	// ValidateCluster refuses a cluster, with its groups and their counts,
 	// that could not be made from the template, or not by this release.
 	ValidateCluster(t *model.ClusterTemplate, c *model.Cluster, groups []model.NodeGroup) error
-}
-
-// Certificates is the authorities of all clusters. Kinds are those of package
-// model: ca, etcd_ca, front_proxy.
-type Certificates interface {
-	// Authority returns the CA certificate (PEM), which is made at the first
-	// call.
-	Authority(ctx context.Context, clusterUUID, clusterName, kind string) ([]byte, error)
-	// Sign signs a certificate request (PEM). What is wrong with the request
-	// itself matches ca.ErrRequest.
-	Sign(ctx context.Context, clusterUUID, kind string, request []byte) ([]byte, error)
+	// Supports refuses a kind of operation that the template's driver can not
+	// do with its clusters.
+	Supports(t *model.ClusterTemplate, kind model.OperationKind) error
 }
 
 // Flavors knows the sizes of nodes. Errors are those of package catalog, also

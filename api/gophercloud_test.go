@@ -101,9 +101,14 @@ func TestGophercloud_19_3_TemplatesClustersCertificates(t *testing.T) {
 				_, err = clusters.Resize(ctx, c, id, clusters.ResizeOpts{NodeCount: new(1), NodesToRemove: []string{"x"}}).Extract()
 				must(err)
 				w.finish(id, model.UpdateComplete)
-				if _, err := clusters.Upgrade(ctx, c, id, clusters.UpgradeOpts{ClusterTemplate: template.UUID}).Extract(); !gophercloud.ResponseCodeIs(err, 400) {
-					t.Errorf("upgrade: %v", err)
+				upgraded, err := clusters.Upgrade(ctx, c, id, clusters.UpgradeOpts{ClusterTemplate: template.UUID}).Extract()
+				must(err)
+				if upgraded != id {
+					t.Errorf("upgraded %q", upgraded)
 				}
+				w.finish(id, model.UpdateComplete)
+				must(certificates.Update(ctx, c, id).ExtractErr())
+				w.finish(id, model.UpdateComplete)
 				pages, err := nodegroups.List(c, id, nodegroups.ListOpts{Role: "worker"}).AllPages(ctx)
 				must(err)
 				groups, err := nodegroups.ExtractNodeGroups(pages)

@@ -219,13 +219,11 @@ func (a *API) fillNodeGroup(c *call, group *model.NodeGroup, cluster *model.Clus
 	if group.ImageID != nil {
 		return nil
 	}
-	templates, err := a.Store.TemplatesByID(c.Context(), []string{cluster.TemplateID})
+	template, err := a.templateOf(c, cluster)
 	if err != nil {
 		return err
 	}
-	if t := templates[cluster.TemplateID]; t != nil {
-		group.ImageID = &t.ImageID
-	}
+	group.ImageID = &template.ImageID
 	return nil
 }
 

@@ -113,17 +113,35 @@ func TestCertificates_8_WhatIsRefused(t *testing.T) {
 	w.ask("ann", "DELETE", "/v1/certificates/"+id, nil).want(405)
 }
 
-func TestCertificates_8_RotationIsRefused(t *testing.T) {
-	w := newWorld(t, storetest.New(t))
-	id := w.cluster(object{"cluster_template_id": w.template(swarm())})
-	path := "/v1/certificates/" + id
-	w.ask("ann", "PATCH", path, "[]").want(400)
-	w.ask("ann", "PATCH", path, nil).want(400).saying("CREATE_IN_PROGRESS")
-	w.finish(id, model.CreateComplete)
-	w.ask("ann", "PATCH", path, nil, "Content-Type: application/octet-stream").want(400).saying("driver")
-	w.ask("ann", "PATCH", path, object{}).want(400).saying("driver")
-	open := w.cluster(object{"cluster_template_id": w.template(swarm().with("name", "open").with("tls_disabled", true))})
-	w.ask("ann", "PATCH", "/v1/certificates/"+open, nil).want(400).saying("TLS")
+func TestCertificates_8_Rotation(t *testing.T) {
+	each(t, func(w *world) {
+		id := w.cluster(object{"cluster_template_id": w.template(swarm())})
+		path := "/v1/certificates/" + id
+		w.ask("ann", "PATCH", path, "[]").want(400)
+		w.ask("ann", "PATCH", path, nil).want(400).saying("CREATE_IN_PROGRESS")
+		w.finish(id, model.CreateComplete)
+		before := w.ask("ann", "GET", path, nil).want(200).text("pem")
+		etcd := w.ask("ann", "GET", path+"/etcd", nil).want(200).text("pem")
+
+		w.ask("ann", "PATCH", path, nil, "Content-Type: application/octet-stream").want(202).is("uuid", id)
+		w.ask("ann", "GET", "/v1/clusters/"+id, nil).want(200).is("status", "UPDATE_IN_PROGRESS")
+		after := w.ask("ann", "GET", path, nil).want(200).text("pem")
+		if after == before || w.ask("ann", "GET", path+"/etcd", nil).want(200).text("pem") == etcd {
+			w.t.Error("the authorities are the old ones")
+		}
+		w.ask("ann", "PATCH", path, object{}).want(400).saying("UPDATE_IN_PROGRESS")
+		w.ask("ann", "GET", path, nil).want(200).is("pem", after)
+		if ops := w.operations(id); len(ops) != 2 || ops[1].Kind != model.OpRotateCA {
+			w.t.Errorf("operations %+v", ops)
+		}
+
+		// One that failed can be tried again.
+		w.finish(id, model.UpdateFailed)
+		w.ask("ann", "PATCH", path, object{}).want(202)
+		w.finish(id, model.UpdateComplete)
+		open := w.cluster(object{"cluster_template_id": w.template(swarm().with("name", "open").with("tls_disabled", true))})
+		w.ask("ann", "PATCH", "/v1/certificates/"+open, nil).want(400).saying("TLS")
+	})
 }
 
 func TestQuotas_10_1_LifeOfAQuota(t *testing.T) {

@@ -185,6 +185,13 @@ func (coes) ValidateTemplate(t *model.ClusterTemplate) error {
 	return nil
 }
 
+func (coes) Supports(t *model.ClusterTemplate, kind model.OperationKind) error {
+	if t.COE == "swarm" || t.COE == "swarm-mode" {
+		return nil
+	}
+	return fmt.Errorf("the driver %s does not support the operation %s", t.COE, kind)
+}
+
 func (coes) ValidateCluster(t *model.ClusterTemplate, _ *model.Cluster, groups []model.NodeGroup) error {
 	if t.COE == "kubernetes" {
 		return fmt.Errorf("Cluster type (%s, %s, %s) not supported.", t.ServerType, *t.ClusterDistro, t.COE)

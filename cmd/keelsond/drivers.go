@@ -99,6 +99,17 @@ func (c coes) ValidateCluster(t *model.ClusterTemplate, cluster *model.Cluster, 
 	}, wanted)
 }
 
+func (c coes) Supports(t *model.ClusterTemplate, kind model.OperationKind) error {
+	d, err := c.For(conductor.JobTemplate(t))
+	if err != nil {
+		return err
+	}
+	if info := d.Info(); !slices.Contains(info.Operations, string(kind)) {
+		return fmt.Errorf("the driver %s does not support the operation %s", info.Name, kind)
+	}
+	return nil
+}
+
 func driverCommand(load loader) *cobra.Command {
 	cmd := &cobra.Command{Use: "driver", Short: "Drivers of container orchestration engines"}
 	cmd.AddCommand(&cobra.Command{
