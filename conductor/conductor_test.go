@@ -104,7 +104,10 @@ func (w *world) conduct() (stop func()) {
 		Nodes: simulated{}, Certificates: authorities, Sealer: w.sealer, Network: pool, Logger: log,
 		Catalog: &catalog.Configured{
 			Flavors: []catalog.Flavor{{Name: "small", VCPUs: 1, MemoryMiB: 1024, DiskGiB: 10}},
-			Images:  []catalog.Image{{Name: "image", Distro: "debian", NodeImage: "node"}},
+			Images: []catalog.Image{
+				{Name: "image", Distro: "debian", NodeImage: "node"},
+				{Name: "newer", Distro: "debian", NodeImage: "node-2"},
+			},
 		},
 	}, options)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -61,6 +61,12 @@ type NodeHost interface {
 	// Ensure makes the node as specified and starts it.
 	Ensure(ctx context.Context, spec lxc.Spec) error
 
+	// Rebuild makes the node's root anew, from image and files of the
+	// specification, unless it is of that image and revision already, and
+	// starts the node. What is under /var/lib/docker stays. A node that is not
+	// there is made.
+	Rebuild(ctx context.Context, spec lxc.Spec) error
+
 	// Delete stops the node and removes all it had on the host.
 	Delete(ctx context.Context, uuid string) error
 

@@ -43,7 +43,10 @@ func (r *runner) job(ctx context.Context) (*drivers.Job, error) {
 		}
 	}
 	job := &drivers.Job{
-		Operation: drivers.Operation{ID: r.op.UUID, Kind: string(r.op.Kind), Undo: r.op.Undo},
+		Operation: drivers.Operation{
+			ID: r.op.UUID, Kind: string(r.op.Kind), Undo: r.op.Undo,
+			Groups: r.op.Spec.NodeGroups, MaxBatchSize: max(r.op.Spec.MaxBatchSize, 1),
+		},
 		Cluster: drivers.Cluster{
 			ID: cluster.UUID, Name: cluster.Name, ProjectID: cluster.ProjectID, UserID: cluster.UserID,
 			Labels: cluster.Labels, APIAddress: deref(cluster.APIAddress), State: state,
@@ -59,6 +62,7 @@ func (r *runner) job(ctx context.Context) (*drivers.Job, error) {
 		job.Nodes = append(job.Nodes, drivers.Node{
 			ID: n.UUID, Name: n.Name, GroupID: n.NodeGroupID, Role: n.Role, Index: n.Index, State: drivers.NodeState(n.State),
 			Host: deref(n.HostID), Address: deref(n.Address), COEID: deref(n.COEID),
+			Stale: n.Revision != n.RootRevision(cluster),
 		})
 	}
 	slices.SortFunc(job.Nodes, func(a, b drivers.Node) int {
@@ -68,7 +72,7 @@ func (r *runner) job(ctx context.Context) (*drivers.Job, error) {
 		return a.Index - b.Index
 	})
 	bound := &services{runner: r, cluster: cluster}
-	job.Services = drivers.Services{Nodes: bound, Certificates: r.Certificates.Cluster(cluster.UUID, cluster.Name), Records: bound}
+	job.Services = drivers.Services{Nodes: bound, Certificates: r.Certificates.Of(cluster), Records: bound}
 	return job, nil
 }
 

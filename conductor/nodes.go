@@ -98,6 +98,65 @@ func (r *runner) reconcileNodes(ctx context.Context) error {
 	return nil
 }
 
+// renewsRoots tells whether the operation makes the roots of nodes anew.
+func renewsRoots(kind model.OperationKind) bool {
+	return kind == model.OpUpgrade || kind == model.OpRotateCA
+}
+
+// reconcileImages gives the nodes of the operation's groups the image that
+// their group has now. Doing it again changes nothing.
+func (r *runner) reconcileImages(ctx context.Context) error {
+	id := r.op.ClusterID
+	cluster, err := r.Store.Cluster(ctx, everything, id)
+	if err != nil {
+		return fmt.Errorf("reading cluster: %w", err)
+	}
+	template, err := r.Store.Template(ctx, everything, cluster.TemplateID)
+	if err != nil {
+		return fmt.Errorf("reading cluster template: %w", err)
+	}
+	groups, err := r.Store.NodeGroups(ctx, id)
+	if err != nil {
+		return fmt.Errorf("reading node groups: %w", err)
+	}
+	nodes, err := r.Store.Nodes(ctx, id)
+	if err != nil {
+		return fmt.Errorf("reading nodes: %w", err)
+	}
+	change := make(map[string]string)
+	for _, group := range groups[id] {
+		if !r.op.Spec.Concerns(group.UUID) {
+			continue
+		}
+		image, err := r.image(ctx, template, &group)
+		if err != nil {
+			return err
+		}
+		for _, n := range nodes[id] {
+			if n.NodeGroupID == group.UUID && n.Image != image.NodeImage {
+				change[n.UUID] = image.NodeImage
+			}
+		}
+	}
+	if len(change) == 0 {
+		return nil
+	}
+	if err := r.Store.SetNodeImages(ctx, r.fence, change); err != nil {
+		return fmt.Errorf("writing the nodes' images: %w", err)
+	}
+	return nil
+}
+
+// image is what the group's nodes are made from.
+func (r *runner) image(ctx context.Context, t *model.ClusterTemplate, g *model.NodeGroup) (catalog.Image, error) {
+	name := cmp.Or(deref(g.ImageID), t.ImageID)
+	image, err := r.Catalog.Image(ctx, name)
+	if err != nil {
+		return catalog.Image{}, lookupFault(err, "image %q of node group %s does not exist: choose one that the operator offers", name, g.Name)
+	}
+	return image, nil
+}
+
 // shape is a node record of the group without its identity.
 func (r *runner) shape(ctx context.Context, t *model.ClusterTemplate, c *model.Cluster, g *model.NodeGroup) (model.Node, error) {
 	name := cmp.Or(deref(g.FlavorID), deref(c.FlavorID), deref(t.FlavorID))
@@ -108,9 +167,9 @@ func (r *runner) shape(ctx context.Context, t *model.ClusterTemplate, c *model.C
 	if err != nil {
 		return model.Node{}, lookupFault(err, "flavor %q of node group %s does not exist: choose one that the operator offers", name, g.Name)
 	}
-	image, err := r.Catalog.Image(ctx, cmp.Or(deref(g.ImageID), t.ImageID))
+	image, err := r.image(ctx, t, g)
 	if err != nil {
-		return model.Node{}, lookupFault(err, "image %q of node group %s does not exist: choose one that the operator offers", cmp.Or(deref(g.ImageID), t.ImageID), g.Name)
+		return model.Node{}, err
 	}
 	node := model.Node{
 		ClusterID: c.UUID, NodeGroupID: g.UUID, Role: g.Role, State: model.NodeWanted,

@@ -63,7 +63,7 @@ func (r *runner) attempt(ctx context.Context) error {
 			return err
 		}
 		reason := r.reason(err)
-		r.log.Error("operation failed, removing what it half made", "error", err, "reason", reason)
+		r.log.Error("operation failed, undoing what it half did", "error", err, "reason", reason)
 		if err := r.Store.SetUndo(ctx, r.fence, reason); err != nil {
 			return err
 		}
@@ -135,13 +135,17 @@ func (r *runner) work(ctx context.Context) error {
 		}
 		return nil // nothing was ever made
 	}
-	if !r.op.Undo {
-		if err := r.reconcileNodes(ctx); err != nil {
-			return err
-		}
-		if job, err = r.job(ctx); err != nil {
-			return err
-		}
+	switch {
+	case renewsRoots(r.op.Kind):
+		err = r.reconcileImages(ctx)
+	case !r.op.Undo:
+		err = r.reconcileNodes(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if job, err = r.job(ctx); err != nil {
+		return err
 	}
 	plan, err := r.driver.Plan(ctx, job)
 	if err != nil {
@@ -161,9 +165,15 @@ func (r *runner) work(ctx context.Context) error {
 		done[key] = s.State == model.StepDone
 		begun[key] = s.StartedAt
 	}
-	return takeAll(ctx, plan, done, r.opts.StepsAtOnce, func(ctx context.Context, s drivers.Step) error {
+	err = takeAll(ctx, plan, done, r.opts.StepsAtOnce, func(ctx context.Context, s drivers.Step) error {
 		return r.take(ctx, s, begun[s.Key()])
 	})
+	if err != nil || r.op.Kind != model.OpRotateCA {
+		return err
+	}
+	// All nodes trust the present authority only: the key of the other one is
+	// of no more use to anybody.
+	return r.Store.ForgetOtherAuthorities(ctx, r.fence)
 }
 
 // take calls one step until it is done, fails for good or runs out of time,

@@ -93,12 +93,22 @@ func (s *services) Place(ctx context.Context, nodeID string) (drivers.Outcome, e
 
 // Start implements drivers.Nodes.
 func (s *services) Start(ctx context.Context, nodeID string, files []drivers.File) (drivers.Outcome, error) {
+	return s.build(ctx, nodeID, files, "started", NodeHost.Ensure)
+}
+
+// Rebuild implements drivers.Nodes.
+func (s *services) Rebuild(ctx context.Context, nodeID string, files []drivers.File) (drivers.Outcome, error) {
+	return s.build(ctx, nodeID, files, "rebuilt", NodeHost.Rebuild)
+}
+
+// build has the node's host make the node, and notes what it was made from.
+func (s *services) build(ctx context.Context, nodeID string, files []drivers.File, done string, make func(NodeHost, context.Context, lxc.Spec) error) (drivers.Outcome, error) {
 	node, err := s.node(ctx, nodeID)
 	if err != nil {
 		return drivers.Outcome{}, err
 	}
 	if node.HostID == nil || node.Slot == nil || node.Address == nil || node.MAC == nil {
-		return drivers.Outcome{}, fault.Permanent(errors.New("node has no place"), "node %s was started before it was placed", node.Name)
+		return drivers.Outcome{}, fault.Permanent(errors.New("node has no place"), "node %s was to be %s before it was placed", node.Name, done)
 	}
 	host, err := s.Store.Host(ctx, *node.HostID)
 	if err != nil {
@@ -108,15 +118,13 @@ func (s *services) Start(ctx context.Context, nodeID string, files []drivers.Fil
 	if err != nil {
 		return drivers.Outcome{}, err
 	}
-	if err := s.machine(host).Ensure(ctx, spec); err != nil {
+	if err := make(s.machine(host), ctx, spec); err != nil {
 		return drivers.Outcome{}, onNode(err, node, host)
 	}
-	if node.State == model.NodeWanted || node.State == model.NodePlaced {
-		if err := s.Store.NodeState(ctx, s.fence, nodeID, model.NodeRunning, nil); err != nil {
-			return drivers.Outcome{}, fenced(err)
-		}
+	if err := s.Store.NodeBuilt(ctx, s.fence, nodeID, spec.Revision); err != nil {
+		return drivers.Outcome{}, fenced(err)
 	}
-	return drivers.Done("started on host " + host.Name), nil
+	return drivers.Done(done + " on host " + host.Name), nil
 }
 
 func (s *services) spec(node *model.Node, host *model.Host, files []drivers.File) (lxc.Spec, error) {
@@ -125,7 +133,7 @@ func (s *services) spec(node *model.Node, host *model.Host, files []drivers.File
 		return lxc.Spec{}, fmt.Errorf("address of node %s: %w", node.Name, err)
 	}
 	spec := lxc.Spec{
-		UUID: node.UUID, Name: node.Name, Image: node.Image,
+		UUID: node.UUID, Name: node.Name, Image: node.Image, Revision: node.RootRevision(s.cluster),
 		VCPUs: node.VCPUs, MemoryMiB: node.MemoryMiB, DiskGiB: node.DiskGiB,
 		IDBase: uint32(firstID + *node.Slot*idRange),
 		Bridge: host.Bridge, MAC: *node.MAC,

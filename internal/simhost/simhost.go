@@ -36,7 +36,7 @@ func IsURI(uri string) bool { return strings.HasPrefix(uri, Scheme+":") }
 type Host struct {
 	dir string
 	err error
-	// Fault, if set, is asked before each call ("ensure", "delete", "probe")
+	// Fault, if set, is asked before each call ("ensure", "rebuild", "delete", "probe")
 	// and makes it fail, or hang until ctx ends.
 	Fault func(ctx context.Context, call, node string) error
 }
@@ -54,11 +54,26 @@ func Open(uri string) *Host {
 	return &Host{dir: filepath.Clean(u.Path)}
 }
 
-// Ensure makes the node, unless it is there as specified.
+// Ensure makes the node, unless it is there.
 func (h *Host) Ensure(ctx context.Context, spec lxc.Spec) error {
 	if err := h.answers(ctx, "ensure", spec.UUID); err != nil {
 		return err
 	}
+	if _, err := os.Stat(h.file(spec.UUID)); err == nil {
+		return nil
+	}
+	return h.make(spec)
+}
+
+// Rebuild makes the node anew as specified.
+func (h *Host) Rebuild(ctx context.Context, spec lxc.Spec) error {
+	if err := h.answers(ctx, "rebuild", spec.UUID); err != nil {
+		return err
+	}
+	return h.make(spec)
+}
+
+func (h *Host) make(spec lxc.Spec) error {
 	if images, err := os.ReadDir(filepath.Join(h.dir, "images")); err == nil {
 		if !slices.ContainsFunc(images, func(e fs.DirEntry) bool { return e.Name() == spec.Image }) {
 			return fault.Permanent(nil, "node image %q is missing: the operator must put it on the host", spec.Image)
@@ -102,6 +117,16 @@ func (h *Host) Nodes() ([]string, error) {
 	}
 	slices.Sort(nodes)
 	return nodes, nil
+}
+
+// Node returns what the node was made from, but for its files.
+func (h *Host) Node(uuid string) (lxc.Spec, error) {
+	var spec lxc.Spec
+	content, err := os.ReadFile(h.file(uuid))
+	if err != nil {
+		return spec, err
+	}
+	return spec, json.Unmarshal(content, &spec)
 }
 
 func (h *Host) file(uuid string) string { return filepath.Join(h.dir, filepath.Base(uuid)+".json") }
