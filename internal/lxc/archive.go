@@ -5,6 +5,7 @@ package lxc
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,7 +13,9 @@ import (
 )
 
 // archive packs files for the host's lxc hook: plain files with relative
-// paths, in the order of their paths, the same bytes for the same files.
+// paths, in the order of their paths, the same bytes for the same files. Behind
+// the tar archive stands its SHA-256 in hex, by which the hook knows that it is
+// whole.
 func archive(files []File) ([]byte, error) {
 	files = slices.Clone(files)
 	slices.SortStableFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
@@ -37,5 +40,5 @@ func archive(files []File) ([]byte, error) {
 	if err := w.Close(); err != nil {
 		return nil, fmt.Errorf("pack the node's files: %w", err)
 	}
-	return buffer.Bytes(), nil
+	return fmt.Appendf(buffer.Bytes(), "%x", sha256.Sum256(buffer.Bytes())), nil
 }

@@ -14,16 +14,17 @@ import (
 // metadata is what the host's lxc hook reads from the domain, beside the
 // domain's own uuid and id map. Anyone who may read domains sees it: no secrets.
 type metadata struct {
-	XMLName xml.Name `xml:"urn:keelson:node:1 node"`
-	Image   string   `xml:"image"`
-	Disk    int      `xml:"disk"` // GiB
-	PIDs    int      `xml:"pids"`
+	XMLName  xml.Name `xml:"urn:keelson:node:1 node"`
+	Image    string   `xml:"image"`
+	Revision string   `xml:"revision"`
+	Disk     int      `xml:"disk"` // GiB
+	PIDs     int      `xml:"pids"`
 }
 
 // domainXML describes the node to libvirt. stateDir is the host's directory
 // that holds the storage pool and the roots.
 func domainXML(s *Spec, stateDir string) (string, error) {
-	meta, err := xml.Marshal(metadata{Image: s.Image, Disk: s.DiskGiB, PIDs: pidsMax})
+	meta, err := xml.Marshal(metadata{Image: s.Image, Revision: s.Revision, Disk: s.DiskGiB, PIDs: pidsMax})
 	if err != nil {
 		return "", fmt.Errorf("metadata of node %s: %w", s.UUID, err)
 	}

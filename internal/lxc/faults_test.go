@@ -27,23 +27,18 @@ import (
 func (h *testHost) stage(tb testing.TB, spec Spec, upTo string) {
 	tb.Helper()
 	err := h.do(tb.Context(), spec.UUID, "begin node", func(s *session) error {
-		if upTo == "defined" || upTo == "disk half made" {
+		if err := s.createDisk(&spec); err != nil {
+			return err
+		}
+		switch upTo {
+		case "files half uploaded":
+			return s.halfUpload(&spec)
+		case "defined", "disk half made", "defined, files lost":
 			domain, err := s.define(&spec)
 			if err == nil {
 				err = domain.Free()
 			}
 			return err
-		}
-		pool, err := s.pool(nodePool)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = pool.Free() }()
-		if err := s.createVolume(pool, diskVolume(spec.UUID), uint64(spec.DiskGiB)<<30, nil); err != nil {
-			return err
-		}
-		if upTo == "files half uploaded" {
-			return s.createVolume(pool, fileVolume(spec.UUID), 100000, []byte("cut o"))
 		}
 		return nil
 	})
@@ -55,11 +50,36 @@ func (h *testHost) stage(tb testing.TB, spec Spec, upTo string) {
 			tb.Fatalf("mkfs: %v\n%s", err, out)
 		}
 	}
+	if upTo == "defined, files lost" {
+		if err := h.loseFiles(&spec); err != nil {
+			tb.Fatal(err)
+		}
+	}
+}
+
+func (s *session) halfUpload(spec *Spec) error {
+	pool, err := s.pool(nodePool)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = pool.Free() }()
+	return s.createVolume(pool, fileVolume(spec.UUID), 100000, []byte("cut o"))
+}
+
+// loseFiles does to an upload what a power failure does that comes before it
+// has reached the disk: the file has its size and reads as zeroes.
+func (h *testHost) loseFiles(spec *Spec) error {
+	file := filepath.Join(h.state, "nodes", fileVolume(spec.UUID))
+	info, err := os.Stat(file)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.Truncate(file, 0), os.Truncate(file, info.Size()))
 }
 
 func TestEnsureConvergesAfterACrashAtAnyStage(t *testing.T) {
 	h := sharedHost(t)
-	for _, stage := range []string{"disk only", "files half uploaded", "defined", "disk half made"} {
+	for _, stage := range []string{"disk only", "files half uploaded", "defined", "disk half made", "defined, files lost"} {
 		t.Run(stage, func(t *testing.T) {
 			spec := h.spec()
 			t.Cleanup(func() { h.remove(t, spec.UUID) })

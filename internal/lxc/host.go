@@ -6,6 +6,7 @@ package lxc
 
 import (
 	"context"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"path"
@@ -25,8 +26,9 @@ const (
 	lxcHook   = "lxc"
 )
 
-// How long a node may take to stop by itself before it is killed.
-const stopTimeout = 15 * time.Second
+// How long a node may take to stop by itself before it is killed: what its
+// init gives dockerd, and a little more.
+const stopTimeout = 22 * time.Second
 
 // session is one connection in the hands of one call. Each of its methods is
 // one step and begins with asking whether anyone still waits for the result.
@@ -88,12 +90,62 @@ func (h *Host) Ensure(ctx context.Context, spec Spec) error {
 			return err
 		}
 		if domain == nil {
-			if domain, err = s.define(&spec); err != nil {
+			return s.create(&spec)
+		}
+		defer func() { _ = domain.Free() }()
+		err = s.start(domain)
+		if !errors.Is(err, libvirt.ERR_HOOK_SCRIPT_FAILED) {
+			return err
+		}
+		// Of a node that has no root yet, the files may be lost, too.
+		if same, lookErr := madeFrom(domain, &spec); !same || lookErr != nil {
+			return err
+		}
+		if err := s.uploadFiles(&spec); err != nil {
+			return err
+		}
+		return s.start(domain)
+	})
+}
+
+// Rebuild gives the node a new root, made from the specification's image and
+// files, unless it was made from this image and revision already; then it is
+// only started if it does not run. What Docker stored stays (volumes, images,
+// its part in a swarm), all else on the old root is gone. A node that is not on
+// the host is made, as by Ensure.
+//
+// A node is not stopped before all that can be known to be in the way has been
+// looked for: for an image that is not on the host, or an id range or disk size
+// other than the node's, the error is permanent and the node stays as it is.
+// Stopping is gentle and may take 22 s.
+//
+// After an error, or a crash of conductor or host, the node runs with its old
+// root, runs with the new one, or stands still; Rebuild called again leads to
+// the end.
+func (h *Host) Rebuild(ctx context.Context, spec Spec) error {
+	if err := spec.Validate(); err != nil {
+		return fault.Permanent(err, "node %s cannot be rebuilt as it is specified", spec.Name)
+	}
+	return h.do(ctx, spec.UUID, "rebuild node "+spec.Name, func(s *session) error {
+		domain, err := s.domain(spec.UUID)
+		if err != nil {
+			return err
+		}
+		if domain == nil {
+			return s.create(&spec)
+		}
+		defer func() { _ = domain.Free() }()
+		same, err := madeFrom(domain, &spec)
+		if err != nil {
+			return err
+		}
+		if same {
+			// When the root can not be made, its files may be lost: once more.
+			if err := s.start(domain); !errors.Is(err, libvirt.ERR_HOOK_SCRIPT_FAILED) {
 				return err
 			}
 		}
-		defer func() { _ = domain.Free() }()
-		return s.start(domain)
+		return s.rebuild(domain, &spec)
 	})
 }
 
@@ -233,17 +285,128 @@ func (s *session) domain(uuid string) (*libvirt.Domain, error) {
 	return domain, err
 }
 
-// define makes the node's volumes and then its domain. Only the domain says
-// that the volumes are complete, so without it they are made anew.
-func (s *session) define(spec *Spec) (*libvirt.Domain, error) {
+// create makes a node of which there is no domain, and starts it.
+func (s *session) create(spec *Spec) error {
 	if err := s.checkHook(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := s.checkImage(spec.Image); err != nil {
-		return nil, err
+		return err
 	}
+	if err := s.createDisk(spec); err != nil {
+		return err
+	}
+	domain, err := s.define(spec)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = domain.Free() }()
+	return s.start(domain)
+}
+
+// rebuild has the hook make the node's root anew at a start of the node.
+//
+// The domain is defined before the node stops: from then on, whoever starts the
+// node, and be it a host that boots, starts it with its new root.
+func (s *session) rebuild(domain *libvirt.Domain, spec *Spec) error {
+	if err := s.checkHook(); err != nil {
+		return err
+	}
+	if err := s.checkImage(spec.Image); err != nil {
+		return err
+	}
+	found, err := describe(domain, libvirt.DOMAIN_XML_INACTIVE)
+	if err != nil {
+		return err
+	}
+	if found.idBase != uint(spec.IDBase) || found.Disk != spec.DiskGiB {
+		return fault.Permanent(fmt.Errorf("it has ids from %d and %d GiB, not ids from %d and %d GiB", found.idBase, found.Disk, spec.IDBase, spec.DiskGiB),
+			"node %s cannot be rebuilt with another id range or disk size than it has", spec.Name)
+	}
+	redefined, err := s.define(spec)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = redefined.Free() }()
+	if err := s.stop(redefined); err != nil {
+		return err
+	}
+	return s.start(redefined)
+}
+
+// made is what the domain says of how its node was made.
+type made struct {
+	metadata
+	idBase uint
+}
+
+// describe reads the domain as it is defined (DOMAIN_XML_INACTIVE) or, with no
+// flags, as it runs if it does.
+func describe(domain *libvirt.Domain, flags libvirt.DomainXMLFlags) (made, error) {
+	var found made
+	document, err := domain.GetXMLDesc(flags)
+	if err != nil {
+		return found, err
+	}
+	var description libvirtxml.Domain
+	if err := description.Unmarshal(document); err != nil {
+		return found, fmt.Errorf("description of domain: %w", err)
+	}
+	if description.Metadata == nil || description.IDMap == nil || len(description.IDMap.UIDs) == 0 {
+		return found, errors.New("description of domain: it is none of Keelson's")
+	}
+	if err := xml.Unmarshal([]byte(description.Metadata.XML), &found.metadata); err != nil {
+		return found, fmt.Errorf("description of domain: %w", err)
+	}
+	found.idBase = description.IDMap.UIDs[0].Target
+	return found, nil
+}
+
+// madeFrom tells whether the domain has the image and revision of the
+// specification, both as it is defined and as it runs if it does.
+func madeFrom(domain *libvirt.Domain, spec *Spec) (bool, error) {
+	for _, flags := range []libvirt.DomainXMLFlags{0, libvirt.DOMAIN_XML_INACTIVE} {
+		found, err := describe(domain, flags)
+		if err != nil {
+			return false, err
+		}
+		if found.Image != spec.Image || found.Revision != spec.Revision {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// createDisk makes the node's disk. Only the domain says that it is of any
+// value, so without one it is made anew.
+func (s *session) createDisk(spec *Spec) error {
+	pool, err := s.pool(nodePool)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = pool.Free() }()
+	return s.createVolume(pool, diskVolume(spec.UUID), uint64(spec.DiskGiB)<<30, nil)
+}
+
+// uploadFiles puts the node's files where the hook takes them from when it
+// makes a root.
+func (s *session) uploadFiles(spec *Spec) error {
 	files, err := archive(rootFiles(spec))
 	if err != nil {
+		return err
+	}
+	pool, err := s.pool(nodePool)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = pool.Free() }()
+	return s.createVolume(pool, fileVolume(spec.UUID), uint64(len(files)), files)
+}
+
+// define uploads the node's files and then defines its domain, which says that
+// they are complete.
+func (s *session) define(spec *Spec) (*libvirt.Domain, error) {
+	if err := s.uploadFiles(spec); err != nil {
 		return nil, err
 	}
 	pool, err := s.pool(nodePool)
@@ -253,12 +416,6 @@ func (s *session) define(spec *Spec) (*libvirt.Domain, error) {
 	defer func() { _ = pool.Free() }()
 	dir, err := poolDir(pool)
 	if err != nil {
-		return nil, err
-	}
-	if err := s.createVolume(pool, diskVolume(spec.UUID), uint64(spec.DiskGiB)<<30, nil); err != nil {
-		return nil, err
-	}
-	if err := s.createVolume(pool, fileVolume(spec.UUID), uint64(len(files)), files); err != nil {
 		return nil, err
 	}
 	document, err := domainXML(spec, path.Dir(dir))
@@ -300,31 +457,35 @@ func (s *session) start(domain *libvirt.Domain) error {
 	return nil
 }
 
-// stop asks the node's init to stop and kills what has not stopped in time.
+// stop asks the node's init to stop and kills what has not stopped in time. It
+// asks more than once, because the kernel keeps signals from an init that is
+// not yet ready for them.
 func (s *session) stop(domain *libvirt.Domain) error {
 	if err := s.ctx.Err(); err != nil {
 		return err
 	}
-	if err := domain.ShutdownFlags(libvirt.DOMAIN_SHUTDOWN_SIGNAL); err == nil {
-		deadline := time.NewTimer(stopTimeout)
-		defer deadline.Stop()
-		tick := time.NewTicker(50 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			if state, err := stateOf(domain); err != nil || state != StateRunning {
-				return err
+	deadline := time.NewTimer(stopTimeout)
+	defer deadline.Stop()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for ticks := 0; ; ticks++ {
+		if state, err := stateOf(domain); err != nil || state != StateRunning {
+			return err
+		}
+		if ticks%10 == 0 {
+			if err := domain.ShutdownFlags(libvirt.DOMAIN_SHUTDOWN_SIGNAL); err != nil {
+				return s.kill(domain)
 			}
-			select {
-			case <-tick.C:
-				continue
-			case <-deadline.C:
-			case <-s.ctx.Done():
-				return s.ctx.Err()
-			}
-			break
+		}
+		select {
+		case <-tick.C:
+			continue
+		case <-deadline.C:
+			return s.kill(domain)
+		case <-s.ctx.Done():
+			return s.ctx.Err()
 		}
 	}
-	return s.kill(domain)
 }
 
 // kill ends the domain if it runs. libvirt's own destroy gives the node's
@@ -398,8 +559,9 @@ func (s *session) pool(name string) (*libvirt.StoragePool, error) {
 }
 
 // volume returns a volume, or nil when there is none. libvirt learns of what
-// others put into a pool when the pool is refreshed. The pool of the nodes is
-// filled through libvirt alone, and could not be refreshed during an upload.
+// others put into a pool when the pool is refreshed, and of what they took when
+// it is asked about that. The pool of the nodes is filled through libvirt alone,
+// and could not be refreshed during an upload.
 func (s *session) volume(poolName, name string) (*libvirt.StorageVol, error) {
 	pool, err := s.pool(poolName)
 	if err != nil {
@@ -407,6 +569,12 @@ func (s *session) volume(poolName, name string) (*libvirt.StorageVol, error) {
 	}
 	defer func() { _ = pool.Free() }()
 	volume, err := pool.LookupStorageVolByName(name)
+	if err == nil && poolName != nodePool {
+		if _, err = volume.GetInfo(); err != nil {
+			_ = volume.Free()
+			volume = nil
+		}
+	}
 	if err == nil || !errors.Is(err, libvirt.ERR_NO_STORAGE_VOL) {
 		return volume, err
 	}

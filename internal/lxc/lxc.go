@@ -39,12 +39,16 @@ type File struct {
 	Content []byte // may be secret
 }
 
-// Spec says what a node is like. It is read when the node is made; later
-// changes have no effect on it.
+// Spec says what a node is like. It is read when the node is made or rebuilt;
+// later changes have no effect on it.
 type Spec struct {
 	UUID  string // lower case
 	Name  string // host name
 	Image string // name of a node image on the host
+
+	// Revision names what the root is made from beside the image: the caller's
+	// word for this set of files. It may be empty, and is no secret.
+	Revision string
 
 	VCPUs     int // CPU time worth that many CPUs
 	MemoryMiB int // hard limit
@@ -89,6 +93,7 @@ var (
 	uuidPattern     = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 	hostnamePattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 	imagePattern    = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,127}$`)
+	revisionPattern = regexp.MustCompile(`^[A-Za-z0-9@._:/-]{0,255}$`)
 	bridgePattern   = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,15}$`)
 )
 
@@ -104,6 +109,7 @@ func (s *Spec) Validate() error {
 	check(uuidPattern.MatchString(s.UUID), "uuid %q is not a uuid", s.UUID)
 	check(hostnamePattern.MatchString(s.Name), "name %q is not a host name", s.Name)
 	check(imagePattern.MatchString(s.Image), "image %q is not an image name", s.Image)
+	check(revisionPattern.MatchString(s.Revision), "revision %q is not a revision", s.Revision)
 	check(s.VCPUs >= 1 && s.VCPUs <= 1024, "vcpus %d is not from 1 to 1024", s.VCPUs)
 	check(s.MemoryMiB >= 64 && s.MemoryMiB <= 1<<24, "memory of %d MiB is not from 64 MiB to 16 TiB", s.MemoryMiB)
 	check(s.DiskGiB >= 1 && s.DiskGiB <= 1<<16, "disk of %d GiB is not from 1 GiB to 64 TiB", s.DiskGiB)

@@ -37,6 +37,9 @@ func (*Host) Probe(context.Context, ...string) (Capacity, error) { return Capaci
 // Ensure fails.
 func (*Host) Ensure(context.Context, Spec) error { return unavailable() }
 
+// Rebuild fails.
+func (*Host) Rebuild(context.Context, Spec) error { return unavailable() }
+
 // State fails.
 func (*Host) State(context.Context, string) (State, error) { return "", unavailable() }
 
