@@ -461,7 +461,7 @@ func (s Suite) renew(t *testing.T) {
 	c.wantNodes()
 }
 
-// An upgrade or rotation that was stopped anywhere can be undone, and tried
+// An upgrade or rotation that was stopped half way can be undone, and tried
 // again.
 func (s Suite) undoRenew(t *testing.T) {
 	c := s.begin(t)
@@ -469,14 +469,11 @@ func (s Suite) undoRenew(t *testing.T) {
 	c.run(drivers.Create)
 	before := c.cloud.Nodes()
 	for _, kind := range s.renewals() {
-		steps := len(c.checkPlan(c.cloud.Operation(kind)))
-		for _, n := range []int{2, steps / 2, steps - 1} {
-			c.cloud.Renew(kind)
-			c.stopAt(kind, n)
-			c.cloud.Revert(kind)
-			c.undo(kind)
-			c.wantRenewed(kind, before)
-		}
+		c.cloud.Renew(kind)
+		c.stopAt(kind, len(c.checkPlan(c.cloud.Operation(kind)))/2)
+		c.cloud.Revert(kind)
+		c.undo(kind)
+		c.wantRenewed(kind, before)
 		c.cloud.Renew(kind)
 		c.run(kind)
 		c.wantRenewed(kind, before)

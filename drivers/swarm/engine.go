@@ -52,6 +52,7 @@ func (d *Driver) connect(ctx context.Context, job *drivers.Job, node *drivers.No
 			Transport:     &http.Transport{DialTLSContext: dial},
 			CheckRedirect: client.CheckRedirect,
 		}),
+		client.WithScheme("https"),
 		client.WithUserAgent("keelson"),
 	)
 	if err != nil {

@@ -47,6 +47,10 @@ func (d *Driver) empty(ctx context.Context, job *drivers.Job, node *drivers.Node
 	if err := d.dispensable(ctx, job, known, m); err != nil {
 		return drivers.Outcome{}, err
 	}
+	if m.Status.State == swarm.NodeStateUnknown {
+		// A manager that was rebuilt just now has not heard of it yet.
+		return drivers.Again(againPause, "waits for the swarm to see "+node.Name), nil
+	}
 	if m.Spec.Availability != swarm.NodeAvailabilityDrain {
 		spec := m.Spec
 		spec.Labels = maps.Clone(spec.Labels)
