@@ -151,6 +151,9 @@ func (a *API) anyPage(c *call) (store.Page, error) {
 		p.Limit = min(n, a.config.MaxLimit)
 	}
 	if key, given := c.args["sort_key"]; given {
+		if key == "" { // which is the default's word in the store
+			return p, store.ErrBadSortKey
+		}
 		p.SortKey = key
 	}
 	if dir, given := c.args["sort_dir"]; given {

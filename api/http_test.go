@@ -302,7 +302,7 @@ func TestRequests_2_4_Arguments(t *testing.T) {
 		"/v1/clusters?all_tenants=1", "/v1/clusters?name=x", "/v1/clusters?limit=1&limit=2", "/v1/clusters?limit=%zz", "/v1/clusters?marker=%ff",
 		"/v1/clusters/x?detail=1", "/v1/stats?colour=red", "/v1/clustertemplates?limit=0", "/v1/clustertemplates?limit=-1",
 		"/v1/clustertemplates?limit=x", "/v1/clustertemplates?limit=", "/v1/clustertemplates?sort_dir=ASC", "/v1/clustertemplates?sort_key=nothing",
-		"/v1/clusters?sort_key=node_count", "/v1/clusters?marker=name",
+		"/v1/clusters?sort_key=node_count", "/v1/clusters?sort_key=", "/v1/federations?sort_key=", "/v1/clusters?marker=name",
 	} {
 		w.ask("ann", "GET", path, nil).want(400)
 	}
