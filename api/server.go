@@ -43,6 +43,8 @@ func (a *API) public(next http.Handler) http.Handler {
 		switch r.URL.Path {
 		case healthcheckPath:
 			a.healthcheck(w, r)
+		case openAPIPath, openAPIJSONPath:
+			a.describe(w, r)
 		case "/", "/v1", "/v1/":
 			a.dispatch(w, r)
 		default:
