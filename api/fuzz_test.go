@@ -51,6 +51,7 @@ func (w *world) send(tb testing.TB, method, path, body string, headers http.Head
 	r.Header.Set("X-Auth-Token", "ann")
 	recorder := httptest.NewRecorder()
 	w.handler.ServeHTTP(recorder, r)
+	w.wire.fail(tb)
 	if recorder.Code >= 500 {
 		tb.Fatalf("%s %s %q: %d %s", method, path, body, recorder.Code, recorder.Body)
 	}
@@ -130,6 +131,7 @@ func FuzzQueries(f *testing.F) {
 			r.Header.Set("OpenStack-API-Version", "container-infra latest")
 			recorder := httptest.NewRecorder()
 			w.handler.ServeHTTP(recorder, r)
+			w.wire.fail(t)
 			if recorder.Code >= 500 {
 				t.Fatalf("%s?%s: %d %s", path, query, recorder.Code, recorder.Body)
 			}

@@ -72,6 +72,7 @@ type world struct {
 	announced atomic.Int64
 	now       time.Time
 	log       *bytes.Buffer
+	wire      complaints
 }
 
 // change adjusts what a world is made of.
@@ -103,6 +104,10 @@ func newWorld(t testing.TB, s *store.Store, changes ...change) *world {
 		c(&config, &deps)
 	}
 	w.handler = api.New(config, deps)
+	if _, measured := t.(*testing.B); !measured {
+		w.handler = document(t).Handler(w.handler, w.wire.add)
+		t.Cleanup(func() { w.wire.fail(t) })
+	}
 	return w
 }
 
@@ -249,6 +254,7 @@ func (w *world) ask(person, method, path string, body any, headers ...string) an
 	}
 	recorder := httptest.NewRecorder()
 	w.handler.ServeHTTP(recorder, r)
+	w.wire.fail(w.t)
 	a := answer{t: w.t, what: person + ": " + method + " " + path, status: recorder.Code, header: recorder.Header(), raw: recorder.Body.String()}
 	if id := a.header.Get("X-Openstack-Request-Id"); !requestIDForm.MatchString(id) {
 		w.t.Errorf("%s: x-openstack-request-id is %q", a.what, id)
