@@ -10,18 +10,25 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"text/template"
 	"time"
+
+	"github.com/keelson/keelson/api/openapitest"
 )
 
 // keelsond is the path of the program under test, built once.
@@ -52,6 +59,7 @@ transport_url = memory://
 [api]
 host = 127.0.0.1
 port = {{index .Ports 0}}
+public_endpoint = {{.Checked}}
 [database]
 connection = {{.Database}}
 [identity]
@@ -93,8 +101,9 @@ func newCloud(t *testing.T, database string) *cloud {
 		t.Fatal(err)
 	}
 	ports := freePorts(t, 3)
+	checked := httptest.NewUnstartedServer(nil)
 	var text bytes.Buffer
-	err := configuration.Execute(&text, map[string]any{"Dir": dir, "Ports": ports, "Database": database})
+	err := configuration.Execute(&text, map[string]any{"Dir": dir, "Ports": ports, "Database": database, "Checked": "http://" + checked.Listener.Addr().String()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +135,46 @@ func newCloud(t *testing.T, database string) *cloud {
 			t.Fatalf("keelsond does not answer at %s", c.api)
 		}
 	}
+	c.check(checked)
 	return c
+}
+
+// check starts the server that clients are sent to by the catalogue. It hands
+// their requests on to keelsond, and holds these and the answers against the
+// OpenAPI document that keelsond serves.
+func (c *cloud) check(server *httptest.Server) {
+	c.Helper()
+	answer, err := http.Get(c.api + "/openapi.yaml")
+	if err != nil {
+		c.Fatal(err)
+	}
+	text, err := io.ReadAll(answer.Body)
+	if err := errors.Join(err, answer.Body.Close()); err != nil {
+		c.Fatal(err)
+	}
+	document, err := openapitest.Load(text)
+	if err != nil {
+		c.Fatal(err)
+	}
+	target, err := url.Parse(c.api)
+	if err != nil {
+		c.Fatal(err)
+	}
+	var requests atomic.Int64
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		requests.Add(1)
+		r.SetURL(target)
+		r.Out.Host = r.In.Host // links lead here, too
+	}}
+	server.Config.Handler = document.Handler(proxy, func(err error) { c.Error(err) })
+	server.Start()
+	c.Cleanup(func() {
+		server.Close()
+		if requests.Load() == 0 {
+			c.Error("no request came through the check")
+		}
+		c.Logf("%d requests and their answers were held against the OpenAPI document", requests.Load())
+	})
 }
 
 func (c *cloud) answers() bool {
