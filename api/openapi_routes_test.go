@@ -19,6 +19,7 @@ import (
 type described struct {
 	Since     string // microversion
 	Rule      string // policy rule that decides
+	Across    string // further one for administrators
 	Public    bool   // no token
 	Arguments []string
 }
@@ -40,7 +41,7 @@ func TestOpenAPI_TellsOfAllThatIsServedAndOfNothingElse(t *testing.T) {
 		}
 	}
 	for _, route := range (&API{}).table() {
-		d := described{Rule: route.rule, Public: route.rule == "", Arguments: slices.Sorted(slices.Values(route.args))}
+		d := described{Rule: route.rule, Across: route.across, Public: route.rule == "", Arguments: slices.Sorted(slices.Values(route.args))}
 		if route.since != unversioned {
 			d.Since = route.since.String()
 		}
@@ -54,6 +55,7 @@ func TestOpenAPI_TellsOfAllThatIsServedAndOfNothingElse(t *testing.T) {
 			d := described{Public: operation.Security != nil && len(*operation.Security) == 0}
 			d.Since, _ = operation.Extensions["x-openstack-min-version"].(string)
 			d.Rule, _ = operation.Extensions["x-openstack-policy"].(string)
+			d.Across, _ = operation.Extensions["x-openstack-policy-all-projects"].(string)
 			for _, parameter := range operation.Parameters {
 				if parameter.Value.In == openapi3.ParameterInQuery {
 					d.Arguments = append(d.Arguments, parameter.Value.Name)
