@@ -159,7 +159,14 @@ func clusters(demo *shell) {
 	demo.fails("HTTP 400", "cluster list --sort-key nonsense")
 	demo.fails("HTTP 404", "cluster upgrade c1 nowhere")
 	demo.fails("HTTP 404", "cluster upgrade nowhere swarm")
-	demo.fails("not supported", "cluster upgrade c1 swarm")
+	demo.fails("HTTP 404", "cluster upgrade c1 swarm --nodegroup nowhere")
+	demo.ok("cluster upgrade c1 plain --max-batch-size 2")
+	demo.becomes("UPDATE_COMPLETE", "cluster show c1")
+	if now := demo.show("cluster show c1")["cluster_template_id"]; now == got["cluster_template_id"] {
+		demo.Errorf("template after the upgrade: %v", now)
+	}
+	demo.ok("cluster upgrade c1 swarm")
+	demo.becomes("UPDATE_COMPLETE", "cluster show c1")
 	demo.fails("used by", "cluster template delete swarm")
 	demo.fails("could not be found", "cluster delete nowhere")
 }
@@ -233,7 +240,12 @@ func certificates(demo *shell) {
 	demo.fails("HTTP 404", "ca show nowhere")
 	demo.fails("HTTP 404", "ca sign nowhere "+csr)
 	demo.fails("HTTP 404", "ca rotate nowhere")
-	demo.fails("not supported", "ca rotate c1")
+	before := demo.ok("ca show c1")
+	demo.ok("ca rotate c1")
+	demo.becomes("UPDATE_COMPLETE", "cluster show c1")
+	if demo.ok("ca show c1") == before {
+		demo.Errorf("the CA after the rotation is the old one")
+	}
 	demo.fails("TLS disabled", "ca rotate c2")
 }
 

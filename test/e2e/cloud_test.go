@@ -118,6 +118,8 @@ flavor = m1.large:2:4096:4
 default_flavor = m1.medium
 [images]
 image = keelson-node:debian:{{.NodeImage}}
+image = keelson-next:debian:{{.NextImage}}
+image = keelson-absent:debian:not-there
 [conductor]
 lease = 6
 poll_interval = 1
@@ -165,7 +167,7 @@ func newCloud(t *testing.T, s settings) *cloud {
 		"Database": c.databaseURL(strings.ReplaceAll(class, "-", "_")), "Keystone": c.keystone, "Password": c.password,
 		"Ironic": testenv.Require(t, testenv.Ironic), "Class": class, "Network": bridge.Masked(), "Gateway": bridge.Addr(), "Range": nodeRange(bridge, s.Addresses),
 		"Bridge":    testenv.Require(t, testenv.Bridge),
-		"NodeImage": s.NodeImage, "StepTimeout": s.StepTimeout,
+		"NodeImage": s.NodeImage, "NextImage": testenv.Require(t, testenv.NextImage), "StepTimeout": s.StepTimeout,
 	}))
 	c.config = filepath.Join(c.dir, "keelson.conf")
 	c.must(os.WriteFile(c.config, text.Bytes(), 0o600))
