@@ -18,6 +18,7 @@ const (
 	Ironic           = "KEELSON_TEST_IRONIC"            // "http://127.0.0.1:6385", no authentication
 	Libvirt          = "KEELSON_TEST_LIBVIRT"           // "lxc:///system?socket=…"
 	NodeImage        = "KEELSON_TEST_NODE_IMAGE"        // name of the node image on the host behind Libvirt
+	NextImage        = "KEELSON_TEST_NODE_IMAGE_NEXT"   // name of another one there, with another Docker version
 	Bridge           = "KEELSON_TEST_BRIDGE"            // the bridge of that host
 	BridgeCIDR       = "KEELSON_TEST_BRIDGE_CIDR"       // its address and network, a /16: "10.99.0.1/16"
 	Endpoint         = "KEELSON_TEST_ENDPOINT"          // where Keystone's catalogue has container-infra

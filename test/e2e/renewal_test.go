@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/keelson/keelson/internal/testenv"
 )
 
 // dockers is the Docker version of each node by its host name, as the swarm
@@ -27,7 +25,7 @@ func (c *cloud) dockers(address, certs string) map[string]string {
 }
 
 // watch looks at the swarm until stop is closed and returns the largest number
-// of workers that it found out of service at once.
+// of workers that it found drained or down at once.
 func (c *cloud) watch(address, certs string, stop <-chan struct{}) <-chan int {
 	worst := make(chan int, 1)
 	go func() {
@@ -37,7 +35,7 @@ func (c *cloud) watch(address, certs string, stop <-chan struct{}) <-chan int {
 			if err == nil {
 				away := 0
 				for _, line := range strings.Split(strings.TrimSpace(out), "\n") {
-					if line != "Ready Active" {
+					if strings.Contains(line, "Drain") || strings.Contains(line, "Down") {
 						away++
 					}
 				}
@@ -73,7 +71,7 @@ func TestUpgradeAndRotationOfARunningCluster(t *testing.T) {
 		c.image("tcp://"+a+":2376", certs)
 	}
 	c.docker(worker, certs, "run", "--rm", "--volume", "data:/data", "busybox", "busybox", "touch", "/data/kept")
-	c.docker(address, certs, "service", "create", "--detach", "--quiet", "--no-resolve-image", "--name", "web", "--replicas", "2",
+	c.docker(address, certs, "service", "create", "--detach", "--quiet", "--no-resolve-image", "--name", "web", "--replicas", "2", "--stop-grace-period", "1s",
 		"--constraint", "node.role==worker", "busybox", "busybox", "sleep", "1000000")
 	running := func(certs string, want int) {
 		t.Helper()
