@@ -86,7 +86,7 @@ func TestBadPages(t *testing.T) {
 		mine := store.Scope{ProjectID: "p1"}
 		c := cluster(t, s, "p1")
 		others := cluster(t, s, "p2")
-		for _, key := range []string{"node_count", "master_count", "Name", "no_such", "id; DROP TABLE clusters", "`id`", "clusters.id"} {
+		for _, key := range []string{"node_count", "master_count", "Name", "no_such", "driver_state", "id; DROP TABLE clusters", "`id`", "clusters.id"} {
 			_, err := s.ListClusters(t.Context(), mine, store.Page{SortKey: key})
 			wantErr(t, err, store.ErrBadSortKey)
 		}
