@@ -16,6 +16,7 @@ import (
 
 	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack"
+	"github.com/gophercloud/gophercloud/v2/openstack/identity/v3/tokens"
 )
 
 // Options say where Keystone is and who asks it. The names follow
@@ -161,7 +162,7 @@ func (c *Client) validate(ctx context.Context, token string, allowExpired bool) 
 		Token tokenBody `json:"token"`
 	}
 	_, err := c.service.Get(ctx, path, &answer, &gophercloud.RequestOpts{
-		MoreHeaders: map[string]string{"X-Subject-Token": token},
+		MoreHeaders: map[string]string{"X-Subject-Token": token, accessRulesHeader: accessRulesVersion},
 		OkCodes:     []int{http.StatusOK, http.StatusNonAuthoritativeInfo},
 	})
 	if gophercloud.ResponseCodeIs(err, http.StatusNotFound) {
@@ -180,29 +181,102 @@ func (c *Client) validate(ctx context.Context, token string, allowExpired bool) 
 	return result, nil
 }
 
+// Keystone shows tokens that are limited by access rules only to services that
+// say that they enforce them; see [Token.Permits].
+const (
+	accessRulesHeader  = "OpenStack-Identity-Access-Rules"
+	accessRulesVersion = "1.0"
+)
+
 // ProjectExists tells whether the project exists. It asks in the name of the
 // user whose request ctx belongs to, since services may not look at projects;
 // without a user, as the service user.
 func (c *Client) ProjectExists(ctx context.Context, id string) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	service := c.service
-	if text := UserToken(ctx); text != "" {
-		asUser := &gophercloud.ProviderClient{HTTPClient: c.service.HTTPClient}
-		asUser.SetToken(text)
-		service = &gophercloud.ServiceClient{ProviderClient: asUser, Endpoint: c.service.Endpoint}
-	} else if err := c.ensureLogin(ctx); err != nil {
-		return false, err
-	}
-	var answer struct{}
-	_, err := service.Get(ctx, service.ServiceURL("projects", url.PathEscape(id)), &answer, nil)
+	err := c.Call(ctx, c.service.Endpoint, func(ctx context.Context, keystone *gophercloud.ServiceClient) error {
+		var answer struct{}
+		_, err := keystone.Get(ctx, keystone.ServiceURL("projects", url.PathEscape(id)), &answer, nil)
+		return err
+	})
 	if gophercloud.ResponseCodeIs(err, http.StatusNotFound) {
 		return false, nil
 	}
+	if err != nil && !errors.Is(err, ErrInvalidToken) {
+		err = unavailable(err)
+	}
 	if err != nil {
-		return false, fmt.Errorf("look up project: %w", unavailable(err))
+		return false, fmt.Errorf("look up project: %w", err)
 	}
 	return true, nil
+}
+
+// Call lets ask talk to the service at the endpoint, with a deadline, in the
+// name of the user whose request ctx belongs to; without a user, as the service
+// user. The user's token travels with the service user's own, which tells the
+// service that the request is part of a chain: it then takes a token that has
+// expired on the way, or that access rules limit to this service.
+//
+// When the service refuses the tokens, the service user logs in again and ask
+// is called a second time. The error is that of ask, or ErrInvalidToken when
+// the user's token is the one that is refused, or ErrUnavailable when the
+// service user can not log in.
+func (c *Client) Call(ctx context.Context, endpoint string, ask func(context.Context, *gophercloud.ServiceClient) error) error {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	if err := c.ensureLogin(ctx); err != nil {
+		return err
+	}
+	user := UserToken(ctx)
+	if user == "" {
+		return ask(ctx, &gophercloud.ServiceClient{ProviderClient: c.service.ProviderClient, Endpoint: endpoint})
+	}
+	provider := &gophercloud.ProviderClient{HTTPClient: c.service.HTTPClient}
+	provider.SetToken(user)
+	own := c.service.Token()
+	asUser := func() error {
+		headers := map[string]string{"X-Service-Token": c.service.Token()}
+		return ask(ctx, &gophercloud.ServiceClient{ProviderClient: provider, Endpoint: endpoint, MoreHeaders: headers})
+	}
+	err := asUser()
+	if !gophercloud.ResponseCodeIs(err, http.StatusUnauthorized) {
+		return err
+	}
+	if err := c.loginAgain(ctx, own); err != nil {
+		return err
+	}
+	if err = asUser(); gophercloud.ResponseCodeIs(err, http.StatusUnauthorized) {
+		return ErrInvalidToken
+	}
+	return err
+}
+
+// loginAgain replaces the service user's token unless another caller has done
+// so already. Others wait for it: it does not end when this caller leaves.
+func (c *Client) loginAgain(ctx context.Context, refused string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
+	defer cancel()
+	if err := c.service.Reauthenticate(ctx, refused); err != nil {
+		return fmt.Errorf("log in as the service user: %w", unavailable(err))
+	}
+	return nil
+}
+
+// Catalog returns the service catalogue that the service user gets.
+func (c *Client) Catalog(ctx context.Context) ([]tokens.CatalogEntry, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	if err := c.ensureLogin(ctx); err != nil {
+		return nil, err
+	}
+	var answer struct {
+		Catalog []tokens.CatalogEntry `json:"catalog"`
+	}
+	if _, err := c.service.Get(ctx, c.service.ServiceURL("auth", "catalog"), &answer, nil); err != nil {
+		return nil, fmt.Errorf("read the service catalogue: %w", unavailable(err))
+	}
+	if answer.Catalog == nil {
+		return nil, fmt.Errorf("read the service catalogue: %w: its answer has none", ErrUnavailable)
+	}
+	return answer.Catalog, nil
 }
 
 // ensureLogin logs in once. From then on gophercloud renews the login, when
@@ -267,7 +341,7 @@ type named struct {
 
 // tokenBody is the part of Keystone's description of a token that is used.
 type tokenBody struct {
-	ExpiresAt      time.Time       `json:"expires_at"`
+	ExpiresAt      timestamp       `json:"expires_at"`
 	User           named           `json:"user"`
 	Project        *named          `json:"project"`
 	Domain         *named          `json:"domain"`
@@ -275,13 +349,32 @@ type tokenBody struct {
 	Trust          *named          `json:"OS-TRUST:trust"`
 	Roles          []named         `json:"roles"`
 	IsAdminProject *bool           `json:"is_admin_project"`
-	Credential     *named          `json:"application_credential"`
+	Credential     *credential     `json:"application_credential"`
+}
+
+type credential struct {
+	ID          string       `json:"id"`
+	AccessRules []AccessRule `json:"access_rules"`
+}
+
+// timestamp is a time as Keystone writes it. The end of a token of an
+// application credential that itself ends soon comes without a time zone; it
+// is UTC like all others.
+type timestamp struct{ time.Time }
+
+func (t *timestamp) UnmarshalJSON(text []byte) error {
+	if err := t.Time.UnmarshalJSON(text); err == nil {
+		return nil
+	}
+	var err error
+	t.Time, err = time.Parse(`"2006-01-02T15:04:05"`, string(text))
+	return err
 }
 
 func (b *tokenBody) token() *Token {
 	t := &Token{
 		UserID: b.User.ID, UserName: b.User.Name,
-		ExpiresAt:      b.ExpiresAt,
+		ExpiresAt:      b.ExpiresAt.Time,
 		IsAdminProject: b.IsAdminProject == nil || *b.IsAdminProject,
 		Roles:          make([]string, len(b.Roles)),
 	}
@@ -304,7 +397,7 @@ func (b *tokenBody) token() *Token {
 		t.TrustID = b.Trust.ID
 	}
 	if b.Credential != nil {
-		t.ApplicationCredentialID = b.Credential.ID
+		t.ApplicationCredentialID, t.AccessRules = b.Credential.ID, b.Credential.AccessRules
 	}
 	for i, role := range b.Roles {
 		t.Roles[i] = role.Name

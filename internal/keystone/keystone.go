@@ -36,7 +36,8 @@ type Token struct {
 	SystemScope                        string // "all" if the scope is the system, else empty
 	TrustID                            string
 	ApplicationCredentialID            string
-	IsAdminProject                     bool // true also when Keystone does not say
+	AccessRules                        []AccessRule // nil: may be used for everything; see Permits
+	IsAdminProject                     bool         // true also when Keystone does not say
 	Roles                              []string
 	ExpiresAt                          time.Time
 }

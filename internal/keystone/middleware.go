@@ -33,6 +33,13 @@ func ServiceTokenRoles(roles []string, required bool) MiddlewareOption {
 	return func(a *authenticator) { a.serviceRoles, a.rolesRequired = roles, required }
 }
 
+// ServiceType is what the access rules of application credentials call this
+// service: [keystone_authtoken] service_type. Without it, tokens that are
+// limited by such rules are refused.
+func ServiceType(serviceType string) MiddlewareOption {
+	return func(a *authenticator) { a.serviceType = serviceType }
+}
+
 // Logger is told when Keystone is not available, and, at debug level, which
 // requests were refused.
 func Logger(log *slog.Logger) MiddlewareOption {
@@ -66,7 +73,8 @@ func Middleware(v Validator, uri string, public func(*http.Request) bool, option
 				a.refuse(w, r, err)
 				return
 			}
-			next.ServeHTTP(w, r.WithContext(NewContext(r.Context(), token, text)))
+			ctx := context.WithValue(r.Context(), contextKey{}, &contextValue{token, text, a})
+			next.ServeHTTP(w, r.WithContext(ctx))
 		})
 	}
 }
@@ -76,29 +84,39 @@ type authenticator struct {
 	challenge     string
 	serviceRoles  []string
 	rolesRequired bool
+	serviceType   string
 	log           *slog.Logger
 }
 
 func (a *authenticator) authenticate(r *http.Request, text string) (*Token, error) {
 	validate := a.validator.Validate
+	fromService := false
 	if service := strings.TrimSpace(r.Header.Get("X-Service-Token")); service != "" {
 		// An invalid service token makes the whole request invalid.
 		token, err := a.validator.Validate(r.Context(), service)
 		if err != nil {
 			return nil, err
 		}
-		isService := slices.ContainsFunc(token.Roles, func(role string) bool { return slices.Contains(a.serviceRoles, role) })
-		if !isService && a.rolesRequired {
+		fromService = slices.ContainsFunc(token.Roles, func(role string) bool { return slices.Contains(a.serviceRoles, role) })
+		if !fromService && a.rolesRequired {
 			return nil, ErrInvalidToken
 		}
-		if v, ok := a.validator.(ExpiredValidator); ok && isService {
+		if v, ok := a.validator.(ExpiredValidator); ok && fromService {
 			validate = v.ValidateExpired
 		}
 	}
 	if text == "" {
 		return nil, ErrInvalidToken
 	}
-	return validate(r.Context(), text)
+	token, err := validate(r.Context(), text)
+	if err != nil {
+		return nil, err
+	}
+	// A service passes on requests that the rules allowed where they came in.
+	if !fromService && !token.Permits(a.serviceType, r.Method, r.URL.EscapedPath()) {
+		return nil, ErrInvalidToken
+	}
+	return token, nil
 }
 
 // refuse answers 401 only when Keystone has refused the token.
@@ -122,14 +140,15 @@ func (a *authenticator) refuse(w http.ResponseWriter, r *http.Request, err error
 type contextKey struct{}
 
 type contextValue struct {
-	token *Token
-	text  string
+	token    *Token
+	text     string
+	passedBy *authenticator // nil outside Middleware
 }
 
 // NewContext returns a context that carries the token, and its text for
 // UserToken.
 func NewContext(ctx context.Context, token *Token, text string) context.Context {
-	return context.WithValue(ctx, contextKey{}, &contextValue{token, text})
+	return context.WithValue(ctx, contextKey{}, &contextValue{token: token, text: text})
 }
 
 // FromContext returns the token that Middleware has validated, or nil on
@@ -139,6 +158,16 @@ func FromContext(ctx context.Context) *Token {
 		return value.token
 	}
 	return nil
+}
+
+// Refuse answers a request that Middleware has let pass as one without a valid
+// token: another service did not take it, so it was revoked in the meantime.
+func Refuse(w http.ResponseWriter, r *http.Request) {
+	a := &authenticator{log: slog.New(slog.DiscardHandler)}
+	if value, ok := r.Context().Value(contextKey{}).(*contextValue); ok && value.passedBy != nil {
+		a = value.passedBy
+	}
+	a.refuse(w, r, ErrInvalidToken)
 }
 
 // UserToken returns the text of the request's token, for calls to other
