@@ -3,8 +3,9 @@
 // Package catalog knows the things that a cluster template may name but that
 // are not Keelson's own rows: flavours, images, networks and keypairs.
 //
-// A cloud that keeps them in Nova, Glance and Neutron answers through its own
-// implementation; [Configured] answers from the configuration file.
+// [Configured] answers from the configuration file. [Cloud] asks Nova, Glance
+// and Neutron where Keystone's service catalogue has them, and Configured where
+// it does not.
 package catalog
 
 import (
@@ -35,12 +36,16 @@ type Network struct {
 	External bool // reachable from outside the cloud
 }
 
-// What a look-up may come to. Errors of another kind mean that the catalogue
-// could not be asked.
+// What a look-up may come to besides an error that package fault calls
+// permanent: the thing is there, but no node can be made from it.
 var (
 	ErrNotFound  = errors.New("not found")
 	ErrForbidden = errors.New("not permitted")
 	ErrAmbiguous = errors.New("several have that name")
+
+	// ErrUnavailable means that the service that knows could not be asked: it
+	// is away, too slow or does not make sense. It says nothing of the thing.
+	ErrUnavailable = errors.New("service is not available")
 )
 
 // Configured is a catalogue held in the configuration. It is read-only once
@@ -74,6 +79,12 @@ func (c *Configured) ExternalNetwork(_ context.Context, ident string) error {
 	}
 	return err
 }
+
+// FixedNetwork accepts every name: the network of nodes is the operator's choice.
+func (c *Configured) FixedNetwork(context.Context, string) error { return nil }
+
+// FixedSubnet accepts every name, as FixedNetwork does.
+func (c *Configured) FixedSubnet(context.Context, string) error { return nil }
 
 // Keypair accepts every name; see [Configured].
 func (c *Configured) Keypair(context.Context, string) error { return nil }
