@@ -67,20 +67,12 @@ func (p *process) listenAPI() (net.Listener, error) {
 // authentication lets requests with a valid token pass.
 func (p *process) authentication() (func(http.Handler) http.Handler, api.Projects, error) {
 	c := &p.cfg.KeystoneAuthToken
-	if c.AuthURL == "" {
+	if p.keystone == nil {
 		return nil, nil, errors.New("[keystone_authtoken] auth_url is not set: the API needs Keystone, or [identity] enabled with all-in-one")
 	}
-	client, err := keystone.NewClient(keystone.Options{
-		AuthURL: c.AuthURL, Username: c.Username, Password: c.Password.Reveal(), ProjectName: c.ProjectName,
-		UserDomainName: c.UserDomainName, ProjectDomainName: c.ProjectDomainName, CAFile: c.CAFile, Insecure: c.Insecure,
-	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("[keystone_authtoken]: %w", err)
-	}
-	p.onClose(func() error { client.Close(); return nil })
-	var validator keystone.Validator = client
+	var validator keystone.Validator = p.keystone
 	if c.TokenCacheTime > 0 {
-		validator = keystone.NewCache(client, keystone.CacheOptions{Time: c.TokenCacheTime})
+		validator = keystone.NewCache(p.keystone, keystone.CacheOptions{Time: c.TokenCacheTime})
 	}
 	uri := c.WWWAuthenticateURI
 	if uri == "" {
@@ -88,8 +80,8 @@ func (p *process) authentication() (func(http.Handler) http.Handler, api.Project
 	}
 	// The API itself hands on only what needs a token.
 	public := func(*http.Request) bool { return false }
-	return keystone.Middleware(validator, uri, public,
-		keystone.ServiceTokenRoles(c.ServiceTokenRoles, c.ServiceTokenRolesRequired), keystone.Logger(p.log)), client, nil
+	return keystone.Middleware(validator, uri, public, keystone.ServiceTokenRoles(c.ServiceTokenRoles, c.ServiceTokenRolesRequired),
+		keystone.ServiceType(c.ServiceType), keystone.Logger(p.log)), p.keystone, nil
 }
 
 // useBuiltinIdentity makes the API check tokens with the built-in identity

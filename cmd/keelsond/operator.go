@@ -117,7 +117,8 @@ func policyCommand(load loader) *cobra.Command {
 }
 
 func loadPolicy(cfg *config.Config, log *slog.Logger) (*policy.Enforcer, error) {
-	return policy.Load(policy.Options{File: cfg.OsloPolicy.PolicyFile, EnforceNewDefaults: cfg.OsloPolicy.EnforceNewDefaults, Logger: log})
+	c := &cfg.OsloPolicy
+	return policy.Load(policy.Options{File: c.PolicyFile, EnforceNewDefaults: c.EnforceNewDefaults, EnforceScope: c.EnforceScope, Logger: log})
 }
 
 func masterKeyCommand(load loader) *cobra.Command {

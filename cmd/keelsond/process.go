@@ -15,11 +15,13 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/baremetal/v1/nodes"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/keelson/keelson/api"
 	"github.com/keelson/keelson/drivers"
 	"github.com/keelson/keelson/internal/ca"
 	"github.com/keelson/keelson/internal/catalog"
 	"github.com/keelson/keelson/internal/config"
 	"github.com/keelson/keelson/internal/identity"
+	"github.com/keelson/keelson/internal/keystone"
 	"github.com/keelson/keelson/internal/queue"
 	"github.com/keelson/keelson/internal/store"
 	"github.com/keelson/keelson/ironic"
@@ -36,9 +38,18 @@ type process struct {
 	drivers      *drivers.Registry
 	sealer       *ca.Sealer
 	certificates *ca.CA
-	catalog      *catalog.Configured
+	keystone     *keystone.Client // nil without [keystone_authtoken] auth_url
+	catalog      resources
 
 	closers []func() error
+}
+
+// resources is what clusters name that is not Keelson's own.
+type resources interface {
+	api.Flavors
+	api.Images
+	api.Networks
+	api.Keypairs
 }
 
 func (p *process) onClose(f func() error) { p.closers = append(p.closers, f) }
@@ -58,7 +69,6 @@ func (p *process) start(ctx context.Context, group *errgroup.Group, do roles) er
 	if p.drivers, err = loadDrivers(p.cfg); err != nil {
 		return err
 	}
-	p.catalog = configuredCatalog(p.cfg)
 	if do.builtin {
 		if err := os.MkdirAll(p.cfg.StatePath, 0o700); err != nil {
 			return fmt.Errorf("state_path: %w", err)
@@ -77,6 +87,9 @@ func (p *process) start(ctx context.Context, group *errgroup.Group, do roles) er
 		if err := p.startBuiltin(ctx, group); err != nil {
 			return err
 		}
+	}
+	if err := p.openCloud(); err != nil {
+		return err
 	}
 	if do.conductor {
 		if err := p.startConductor(ctx, group); err != nil {
@@ -142,6 +155,32 @@ func (p *process) openQueue(do roles) error {
 	if p.cfg.TransportURL.Reveal() == "memory://" && do.api != do.conductor {
 		p.log.Warn("transport_url is memory://: no message reaches other processes, conductors find new work by asking the database only")
 	}
+	return nil
+}
+
+// openCloud makes the client of Keystone and what asks the services that it
+// knows. Nothing is asked yet.
+func (p *process) openCloud() error {
+	own := configuredCatalog(p.cfg)
+	p.catalog = own
+	c := &p.cfg.KeystoneAuthToken
+	if c.AuthURL == "" {
+		return nil
+	}
+	client, err := keystone.NewClient(keystone.Options{
+		AuthURL: c.AuthURL, Username: c.Username, Password: c.Password.Reveal(), ProjectName: c.ProjectName,
+		UserDomainName: c.UserDomainName, ProjectDomainName: c.ProjectDomainName, CAFile: c.CAFile, Insecure: c.Insecure,
+	})
+	if err != nil {
+		return fmt.Errorf("[keystone_authtoken]: %w", err)
+	}
+	p.keystone = client
+	p.onClose(func() error { client.Close(); return nil })
+	from := &p.cfg.Catalog
+	p.catalog = catalog.NewCloud(own, client, catalog.CloudOptions{
+		Flavors: from.Flavors == "auto", Images: from.Images == "auto", Networks: from.Networks == "auto", Keypairs: from.Keypairs == "auto",
+		Region: c.RegionName, Interface: from.Interface, CacheTime: from.CacheTime, DiskGiB: from.NodeDisk,
+	})
 	return nil
 }
 

@@ -40,6 +40,7 @@ type Config struct {
 	Network           Network
 	Flavors           Flavors
 	Images            Images
+	Catalog           Catalog
 	Quotas            Quotas
 	X509              X509
 }
@@ -60,6 +61,7 @@ func (c *Config) groups() []*group {
 		c.Network.declare(),
 		c.Flavors.declare(),
 		c.Images.declare(),
+		c.Catalog.declare(),
 		c.Quotas.declare(),
 		c.X509.declare(),
 	}

@@ -21,6 +21,7 @@ type KeystoneAuthToken struct {
 	TokenCacheTime            time.Duration // 0: no cache
 	ServiceTokenRoles         []string
 	ServiceTokenRolesRequired bool
+	ServiceType               string
 }
 
 func (k *KeystoneAuthToken) declare() *group {
@@ -37,14 +38,16 @@ func (k *KeystoneAuthToken) declare() *group {
 	g.string(&k.UserDomainName, "user_domain_name", "Default", "Domain of the user.")
 	g.string(&k.ProjectDomainName, "project_domain_name", "Default", "Domain of the project.")
 	g.string(&k.RegionName, "region_name", "", "Region of the service catalogue to look in. When unset, any.")
-	g.string(&k.CAFile, "cafile", "", "File of the authority that signed Keystone's certificate, PEM. When unset, those of the system.").must(absolutePath)
-	g.bool(&k.Insecure, "insecure", false, "Do not check Keystone's certificate. Never in production.")
+	g.string(&k.CAFile, "cafile", "", "File of the authority that signed the certificates of Keystone and of the services that [catalog] is about, PEM. When unset, those of the system.").must(absolutePath)
+	g.bool(&k.Insecure, "insecure", false, "Do not check those certificates. Never in production.")
 	g.duration(&k.TokenCacheTime, "token_cache_time", 300, seconds, between(0, 86_400),
-		"Seconds for which a checked token is not checked again. A revoked token may work that long. 0 checks every time.")
+		"Seconds for which a checked token is not checked again. A revoked token may work that long, also while Keystone is away. 0 checks every time.")
 	g.list(&k.ServiceTokenRoles, "service_token_roles", "service", nil,
 		"A service token counts when its user has one of these roles.")
 	g.bool(&k.ServiceTokenRolesRequired, "service_token_roles_required", false,
 		"Refuse service tokens without one of service_token_roles.")
+	g.string(&k.ServiceType, "service_type", "container-infra",
+		"What access rules of application credentials call this service. When unset, tokens that are limited by such rules are refused.")
 	g.validate = func(fault func(option, rule string)) {
 		if k.AuthURL == "" {
 			return // no Keystone: the built-in identity service, or a process that checks no tokens

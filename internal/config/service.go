@@ -120,6 +120,7 @@ func (d *Database) declare() *group {
 type OsloPolicy struct {
 	PolicyFile         string // with its directory; may be missing
 	EnforceNewDefaults bool
+	EnforceScope       bool
 }
 
 func (p *OsloPolicy) declare() *group {
@@ -129,6 +130,8 @@ func (p *OsloPolicy) declare() *group {
 		formerly(defaultGroup, "policy_file")
 	g.bool(&p.EnforceNewDefaults, "enforce_new_defaults", false,
 		"Use the defaults with reader, member and admin roles alone, without the older rules beside them.")
+	g.bool(&p.EnforceScope, "enforce_scope", false,
+		"Refuse tokens for the system or a domain where a rule is made for projects.")
 	return g
 }
 
