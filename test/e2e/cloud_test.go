@@ -96,6 +96,7 @@ auth_url = {{.Keystone}}
 username = keelson
 password = {{.Password}}
 project_name = service
+region_name = RegionOne
 [ironic]
 auth_type = none
 endpoint_override = {{.Ironic}}
