@@ -52,6 +52,18 @@ func (c *call) demand(rule string, t target) error {
 // authorize demands the route's own rule.
 func (c *call) authorize(t target) error { return c.demand(c.route.rule, t) }
 
+// authorizeCreate demands the route's own rule, and a project that the new
+// resource will belong to. Without one it would count against no quota.
+func (c *call) authorizeCreate() error {
+	if err := c.authorize(c.self()); err != nil {
+		return err
+	}
+	if c.caller.projectID == "" {
+		return forbidden("The token is not for a project. Please use one that is.")
+	}
+	return nil
+}
+
 // scope is what the caller may see: the own project, or all of them for
 // administrators on routes that cross projects.
 func (c *call) scope() store.Scope {

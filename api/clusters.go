@@ -256,7 +256,7 @@ func (a *API) makeCluster(c *call, n newCluster) (*model.Cluster, []model.NodeGr
 	if err := checkNodeCount(c, n.nodeCount); err != nil {
 		return nil, nil, err
 	}
-	if err := c.authorize(c.self()); err != nil {
+	if err := c.authorizeCreate(); err != nil {
 		return nil, nil, err
 	}
 	if err := a.checkQuota(c); err != nil {
@@ -368,6 +368,7 @@ func (a *API) checkQuota(c *call) error {
 func (a *API) checkClusterResources(c *call, t *model.ClusterTemplate, cluster *model.Cluster) error {
 	named := *t
 	named.FlavorID, named.MasterFlavorID, named.Labels = cluster.FlavorID, cluster.MasterFlavorID, cluster.Labels
+	named.FixedNetwork, named.FixedSubnet = cluster.FixedNetwork, cluster.FixedSubnet
 	if _, err := a.checkResources(c, &named); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/netip"
@@ -110,7 +111,7 @@ func (a *API) createTemplate(as templateName) handler {
 		if err := a.checkKind(c, t); err != nil {
 			return response{}, err
 		}
-		if err := c.authorize(c.self()); err != nil {
+		if err := c.authorizeCreate(); err != nil {
 			return response{}, err
 		}
 		image, err := a.checkResources(c, t)
@@ -361,9 +362,20 @@ func (a *API) checkResources(c *call, t *model.ClusterTemplate) (catalog.Image, 
 			return image, lookedUp("Flavor", *ident, err)
 		}
 	}
-	if t.ExternalNetworkID != nil {
-		if err := a.Networks.ExternalNetwork(ctx, *t.ExternalNetworkID); err != nil {
-			return image, lookedUp("External network", *t.ExternalNetworkID, err)
+	for _, named := range []struct {
+		kind   string
+		ident  *string
+		lookUp func(context.Context, string) error
+	}{
+		{"External network", t.ExternalNetworkID, a.Networks.ExternalNetwork},
+		{"Fixed network", t.FixedNetwork, a.Networks.FixedNetwork},
+		{"Fixed subnet", t.FixedSubnet, a.Networks.FixedSubnet},
+	} {
+		if named.ident == nil {
+			continue
+		}
+		if err := named.lookUp(ctx, *named.ident); err != nil {
+			return image, lookedUp(named.kind, *named.ident, err)
 		}
 	}
 	return image, checkLabels(t.Labels)

@@ -120,6 +120,8 @@ type Images interface {
 // Networks knows the networks that clusters may use.
 type Networks interface {
 	ExternalNetwork(ctx context.Context, ident string) error
+	FixedNetwork(ctx context.Context, ident string) error
+	FixedSubnet(ctx context.Context, ident string) error
 }
 
 // Keypairs knows the SSH keys of the caller.

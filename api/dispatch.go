@@ -17,6 +17,8 @@ import (
 	"sync"
 	"time"
 	"unicode/utf8"
+
+	"github.com/keelson/keelson/internal/keystone"
 )
 
 // response is what a handler answers when all went well.
@@ -184,6 +186,10 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 		a.write(w, r, http.StatusNotAcceptable, outOfRange.wire(namesJSON(r.Header)))
 		return
 	}
+	if errors.Is(err, keystone.ErrInvalidToken) {
+		keystone.Refuse(w, r)
+		return
+	}
 	e := answer(err)
 	if e.Status >= http.StatusInternalServerError {
 		a.Logger.LogAttrs(r.Context(), slog.LevelError, "request failed",
@@ -191,6 +197,9 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if e.Allow != nil {
 		w.Header().Set("Allow", strings.Join(e.Allow, ", "))
+	}
+	if e.Status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "5") // seconds
 	}
 	a.write(w, r, e.Status, e.wire(namesJSON(r.Header)))
 }

@@ -71,6 +71,7 @@ var sentinels = []struct {
 	{catalog.ErrNotFound, http.StatusBadRequest, "A resource that the request names could not be found."},
 	{catalog.ErrForbidden, http.StatusForbidden, "A resource that the request names is not permitted."},
 	{catalog.ErrAmbiguous, http.StatusConflict, "Several resources have a name that the request uses. Please use the id instead."},
+	{catalog.ErrUnavailable, http.StatusServiceUnavailable, "A service that knows what the request names is temporarily unavailable."},
 	{keystone.ErrUnavailable, http.StatusServiceUnavailable, "The Keystone service is temporarily unavailable."},
 	{context.Canceled, 499, "The request was given up by the client."},
 }

@@ -163,6 +163,7 @@ func (r *runner) shape(ctx context.Context, t *model.ClusterTemplate, c *model.C
 	if g.Master() {
 		name = cmp.Or(deref(g.FlavorID), deref(c.MasterFlavorID), deref(t.MasterFlavorID), name)
 	}
+	ctx = catalog.WithProject(ctx, c.ProjectID)
 	flavor, err := r.Catalog.Flavor(ctx, name)
 	if err != nil {
 		return model.Node{}, lookupFault(err, "flavor %q of node group %s does not exist: choose one that the operator offers", name, g.Name)
