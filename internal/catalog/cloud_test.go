@@ -104,6 +104,9 @@ func TestLookUpsInAUsersName(t *testing.T) {
 			{demo, "given", Image{"given", "debian", "node-2026"}, nil},
 			{demo, "namesake", Image{"namesake", "debian", "node-2026"}, nil},
 			{alt, "namesake", Image{"namesake", "fedora", "node-2026"}, nil},
+			{demo, "debian:12", Image{"debian:12", "debian", "node-2026"}, nil},
+			{demo, id(14), Image{"everyone", "debian", "node-2026"}, nil},
+			{demo, "everyone", Image{}, ErrNotFound}, // Glance lists no community images
 			{demo, "twins", Image{}, ErrAmbiguous},
 			{demo, "nothing", Image{}, ErrNotFound},
 			{demo, id(50), Image{}, ErrNotFound},

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -129,17 +130,23 @@ func (o *openstackAPIs) showsImage(caller *keystone.Token, i object) bool {
 }
 
 func (o *openstackAPIs) listImages(w http.ResponseWriter, r *http.Request) {
-	name := r.URL.Query().Get("name")
+	filter := r.URL.Query().Get("name")
+	name, prefixed := strings.CutPrefix(filter, "eq:")
+	if !prefixed && strings.Contains(filter, ":") {
+		http.Error(w, "<h1>400 Bad Request</h1>Unable to filter by unknown operator", http.StatusBadRequest)
+		return
+	}
+	caller := keystone.FromContext(r.Context())
 	seen := []object{}
 	for _, i := range o.images {
-		if i["name"] == name && o.showsImage(keystone.FromContext(r.Context()), i) {
+		if i["name"] == name && o.showsImage(caller, i) && (i["visibility"] != "community" || i["owner"] == caller.ProjectName) {
 			seen = append(seen, i)
 		}
 	}
 	part, next := page(seen, r.URL.Query().Get("marker"))
-	body := object{"images": part, "schema": "/v2/schemas/images", "first": "/v2/images?name=" + name}
+	body := object{"images": part, "schema": "/v2/schemas/images", "first": "/v2/images?name=" + filter}
 	if next != "" {
-		body["next"] = "/v2/images?name=" + name + "&marker=" + next
+		body["next"] = "/v2/images?name=" + filter + "&marker=" + next
 	}
 	reply(w, body)
 }
@@ -404,6 +411,8 @@ func newAPIs() *openstackAPIs {
 			image(7, "given", "shared", "alt_demo", object{"os_distro": "debian", NodeImageProperty: "node-2026"}),
 			image(8, "twins", "public", "admin", debian), image(9, "twins", "public", "admin", debian), image(10, "twins", "public", "admin", debian),
 			image(11, "namesake", "private", "demo", object{"os_distro": "debian", NodeImageProperty: "node-2026"}),
+			image(13, "debian:12", "public", "admin", object{"os_distro": "debian", NodeImageProperty: "node-2026"}),
+			image(14, "everyone", "community", "alt_demo", object{"os_distro": "debian", NodeImageProperty: "node-2026"}),
 			image(12, "namesake", "private", "alt_demo", object{"os_distro": "fedora", NodeImageProperty: "node-2026"}),
 		},
 		members:        map[string][]string{id(7): {"demo"}},

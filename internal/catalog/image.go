@@ -76,7 +76,8 @@ func findImage(ctx context.Context, glance *gophercloud.ServiceClient, ident str
 		}
 	}
 	var found *images.Image
-	err := images.List(glance, images.ListOpts{Name: ident}).EachPage(ctx, func(_ context.Context, page pagination.Page) (bool, error) {
+	// Without an operator Glance takes what is before a colon for one.
+	err := images.List(glance, images.ListOpts{Name: "eq:" + ident}).EachPage(ctx, func(_ context.Context, page pagination.Page) (bool, error) {
 		all, err := images.ExtractImages(page)
 		if err != nil {
 			return false, err
