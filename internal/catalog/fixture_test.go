@@ -43,7 +43,8 @@ type openstackAPIs struct {
 	mu            sync.Mutex
 	requests      []string // path and query of each
 	serviceTokens int      // requests that had one
-	trick         http.HandlerFunc
+	handler       http.Handler
+	trick         http.HandlerFunc // in its place
 }
 
 type object = map[string]any
@@ -185,29 +186,35 @@ func (o *openstackAPIs) listNetworks(kind string, all func() []object) http.Hand
 	}
 }
 
-// serve starts the server; authenticate is the middleware of its Keystone.
-func (o *openstackAPIs) serve(t *testing.T, authenticate func(http.Handler) http.Handler) {
-	inner := o.routes()
-	outer := authenticate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// serve starts the server.
+func (o *openstackAPIs) serve(t *testing.T) {
+	o.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		o.mu.Lock()
+		handler := o.handler
+		if o.trick != nil {
+			handler = o.trick
+		}
+		o.mu.Unlock()
+		handler.ServeHTTP(w, r)
+	}))
+	t.Cleanup(o.Close)
+}
+
+// guard makes the server check tokens with that middleware.
+func (o *openstackAPIs) guard(authenticate func(http.Handler) http.Handler) {
+	routes := o.routes()
+	handler := authenticate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		o.mu.Lock()
 		o.requests = append(o.requests, r.URL.RequestURI())
 		if r.Header.Get("X-Service-Token") != "" {
 			o.serviceTokens++
 		}
 		o.mu.Unlock()
-		inner.ServeHTTP(w, r)
+		routes.ServeHTTP(w, r)
 	}))
-	o.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		o.mu.Lock()
-		trick := o.trick
-		o.mu.Unlock()
-		if trick != nil {
-			trick(w, r)
-			return
-		}
-		outer.ServeHTTP(w, r)
-	}))
-	t.Cleanup(o.Close)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.handler = handler
 }
 
 func (o *openstackAPIs) play(trick http.HandlerFunc) {
@@ -258,7 +265,7 @@ func eachLand(t *testing.T, registered bool, test func(t *testing.T, l *land)) {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
 		t.Cleanup(server.Close)
 		l.url = server.URL + "/v3"
-		l.apis.serve(t, l.authenticate())
+		l.apis.serve(t)
 		restart := func() {
 			s, err := identity.New(config)
 			if err != nil {
@@ -278,13 +285,14 @@ func eachLand(t *testing.T, registered bool, test func(t *testing.T, l *land)) {
 			t: t, url: testenv.Require(t, testenv.Keystone), password: testenv.Require(t, testenv.KeystonePassword),
 			region: "keelson-test-" + uuid.NewString(), apis: newAPIs(),
 		}
-		l.apis.serve(t, l.authenticate())
+		l.apis.serve(t)
 		l.register = l.registerForReal()
 		l.arrange(registered, test)
 	})
 }
 
 func (l *land) arrange(registered bool, test func(t *testing.T, l *land)) {
+	l.apis.guard(l.authenticate(keystone.NewCache(l.session("keelson"), keystone.CacheOptions{})))
 	if registered {
 		l.register("compute", l.apis.URL+"/v2.1")
 		l.register("image", l.apis.URL)
@@ -345,8 +353,8 @@ func (l *land) session(user string) *keystone.Client {
 }
 
 // authenticate checks tokens as Nova and its like do.
-func (l *land) authenticate() func(http.Handler) http.Handler {
-	return keystone.Middleware(l.session("keelson"), l.url, nil, keystone.ServiceTokenRoles([]string{"service", "admin"}, true))
+func (l *land) authenticate(v keystone.Validator) func(http.Handler) http.Handler {
+	return keystone.Middleware(v, l.url, nil, keystone.ServiceTokenRoles([]string{"service", "admin"}, true))
 }
 
 func (l *land) login(user string) *gophercloud.ProviderClient {
