@@ -140,8 +140,8 @@ func TestLookUpsInAUsersName(t *testing.T) {
 			{"fixed subnet", c.FixedSubnet, demo, id(31), nil},
 			{"fixed subnet", c.FixedSubnet, demo, "inner", ErrNotFound},
 			{"fixed subnet", c.FixedSubnet, demo, "pair", ErrAmbiguous},
-			{"keypair", c.Keypair, demo, "my key/1", nil},
-			{"keypair", c.Keypair, alt, "my key/1", ErrNotFound},
+			{"keypair", c.Keypair, demo, "my key_1", nil},
+			{"keypair", c.Keypair, alt, "my key_1", ErrNotFound},
 			{"keypair", c.Keypair, demo, "..", ErrNotFound},
 		} {
 			wants(t, row.what+" "+row.ident, row.lookUp(row.who, row.ident), row.err)
@@ -212,7 +212,7 @@ func TestAnswersAreRememberedForAWhile(t *testing.T) {
 			for range 3 {
 				_, flavor := c.Flavor(who, "m1.tiny")
 				_, image := c.Image(who, "node")
-				if err := errors.Join(flavor, image, c.ExternalNetwork(who, "public"), c.Keypair(who, "my key/1")); err != nil {
+				if err := errors.Join(flavor, image, c.ExternalNetwork(who, "public"), c.Keypair(who, "my key_1")); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -226,7 +226,7 @@ func TestAnswersAreRememberedForAWhile(t *testing.T) {
 		if n := ask(c, l.as("demo")); n != 0 {
 			t.Errorf("%d requests, with another token of the same user", n)
 		}
-		l.apis.keypairs["alt_demo"] = []string{"my key/1"}
+		l.apis.keypairs["alt_demo"] = []string{"my key_1"}
 		if n := ask(c, l.as("alt_demo")); n != once-1 { // and two for those who see fewer
 			t.Errorf("%d requests of another user", n)
 		}

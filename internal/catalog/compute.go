@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/flavors"
@@ -112,8 +113,10 @@ func (c *Cloud) Keypair(ctx context.Context, ident string) error {
 			if err != nil {
 				return err
 			}
-			_, err = find(all, ident, func(k keypairs.KeyPair) string { return k.Name })
-			return err
+			if !slices.ContainsFunc(all, func(k keypairs.KeyPair) bool { return k.Name == ident }) {
+				return fmt.Errorf("keypair %q: %w", ident, ErrNotFound)
+			}
+			return nil
 		})
 	})
 	return err

@@ -408,7 +408,7 @@ func newAPIs() *openstackAPIs {
 			flavor("5", "demo.only", 4, 8192, 40, false),
 		},
 		access:   map[string][]string{"5": {"demo"}},
-		keypairs: map[string][]string{"demo": {"my key/1"}, "alt_demo": {"theirs"}},
+		keypairs: map[string][]string{"demo": {"my key_1"}, "alt_demo": {"theirs"}},
 		images: []object{
 			image(1, "node", "public", "admin", debian),
 			image(2, "tagged", "public", "admin", object{"os_distro": "fedora", NodeImageProperty: "node-2026"}),
@@ -426,8 +426,10 @@ func newAPIs() *openstackAPIs {
 		members:        map[string][]string{id(7): {"demo"}},
 		forbiddenImage: id(99),
 		networks: []object{
-			{"id": id(21), "name": "public", "router:external": true}, {"id": id(22), "name": "inner", "router:external": false},
-			{"id": id(23), "name": "pair", "router:external": true}, {"id": id(24), "name": "pair", "router:external": true},
+			{"id": id(21), "name": "public", "router:external": true},
+			{"id": id(22), "name": "inner", "router:external": false},
+			{"id": id(23), "name": "pair", "router:external": true},
+			{"id": id(24), "name": "pair", "router:external": true},
 		},
 		subnets: []object{{"id": id(31), "name": "inner-v4"}, {"id": id(32), "name": "pair"}, {"id": id(33), "name": "pair"}},
 	}
