@@ -155,7 +155,7 @@ func TestLookUpsInAUsersName(t *testing.T) {
 // The conductor has no user. If its own user is an administrator, it finds
 // what the cluster's project may use, and nothing of other projects.
 func TestLookUpsForAProject(t *testing.T) {
-	eachLand(t, true, func(t *testing.T, l *land) {
+	builtInLand(t, true, func(t *testing.T, l *land) {
 		// The fixture's owners and members are names; ids are not needed.
 		demo, alt := WithProject(t.Context(), "demo"), WithProject(t.Context(), "alt_demo")
 		admin, plain := l.cloud("admin", everything), l.cloud("keelson", everything)
@@ -205,7 +205,7 @@ func TestLookUpsForAProject(t *testing.T) {
 
 // A create looks up the same things several times over; each is asked for once.
 func TestAnswersAreRememberedForAWhile(t *testing.T) {
-	eachLand(t, true, func(t *testing.T, l *land) {
+	builtInLand(t, true, func(t *testing.T, l *land) {
 		ask := func(c *Cloud, who context.Context) int {
 			t.Helper()
 			l.apis.asked()
@@ -333,7 +333,7 @@ func TestAddresses(t *testing.T) {
 
 // However a service fails, what it knows is neither there nor not there.
 func TestServicesThatFail(t *testing.T) {
-	eachLand(t, true, func(t *testing.T, l *land) {
+	builtInLand(t, true, func(t *testing.T, l *land) {
 		options := everything
 		options.CacheTime = 0
 		demo := l.as("demo")

@@ -249,6 +249,20 @@ var projectOfUser = map[string]string{"demo": "demo", "alt_demo": "alt_demo", "k
 // eachLand runs the test with the built-in identity service and with Keystone.
 // The services are in the catalogue if registered.
 func eachLand(t *testing.T, registered bool, test func(t *testing.T, l *land)) {
+	builtInLand(t, registered, test)
+	t.Run("keystone", func(t *testing.T) {
+		l := &land{
+			t: t, url: testenv.Require(t, testenv.Keystone), password: testenv.Require(t, testenv.KeystonePassword),
+			region: "keelson-test-" + uuid.NewString(), apis: newAPIs(),
+		}
+		l.apis.serve(t)
+		l.register = l.registerForReal()
+		l.arrange(registered, test)
+	})
+}
+
+// builtInLand runs the test with the built-in identity service alone.
+func builtInLand(t *testing.T, registered bool, test func(t *testing.T, l *land)) {
 	t.Run("built-in", func(t *testing.T) {
 		config := identity.Config{}
 		for user, project := range projectOfUser {
@@ -278,15 +292,6 @@ func eachLand(t *testing.T, registered bool, test func(t *testing.T, l *land)) {
 			restart()
 		}
 		restart()
-		l.arrange(registered, test)
-	})
-	t.Run("keystone", func(t *testing.T) {
-		l := &land{
-			t: t, url: testenv.Require(t, testenv.Keystone), password: testenv.Require(t, testenv.KeystonePassword),
-			region: "keelson-test-" + uuid.NewString(), apis: newAPIs(),
-		}
-		l.apis.serve(t)
-		l.register = l.registerForReal()
 		l.arrange(registered, test)
 	})
 }
