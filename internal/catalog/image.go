@@ -53,7 +53,7 @@ func (c *Cloud) Image(ctx context.Context, ident string) (Image, error) {
 func (c *Cloud) usable(found *images.Image, ident string) (Image, error) {
 	distro, _ := found.Properties["os_distro"].(string)
 	if distro == "" {
-		return Image{}, fault.Permanent(nil, "The image %s does not have the property os_distro", ident)
+		return Image{}, fault.Permanent(nil, "The image %s (image_id) does not have the property os_distro", ident)
 	}
 	wanted, named := found.Properties[NodeImageProperty].(string)
 	for _, own := range c.Configured.Images {
@@ -61,7 +61,7 @@ func (c *Cloud) usable(found *images.Image, ident string) (Image, error) {
 			return Image{Name: found.Name, Distro: distro, NodeImage: own.NodeImage}, nil
 		}
 	}
-	return Image{}, fault.Permanent(nil, "The image %s is not one that nodes can be made from: ask the operator for those that are", ident)
+	return Image{}, fault.Permanent(nil, "The image %s (image_id) is not one that nodes can be made from: ask the operator for those that are", ident)
 }
 
 // findImage finds by id, and by name what has no such id.
