@@ -315,7 +315,7 @@ func (n *newCluster) groups(t *model.ClusterTemplate) ([]model.NodeGroup, error)
 	if text, given := c.Labels["min_node_count"]; given {
 		var err error
 		if least, err = strconv.Atoi(text); err != nil || least < 0 || least > maxInt {
-			return nil, badRequest("The label min_node_count must be a whole number, not %q.", text)
+			return nil, badRequest("Invalid input for attribute \"labels\": min_node_count must be a whole number, not %q.", text)
 		}
 	}
 	group := model.NodeGroup{
@@ -375,7 +375,7 @@ func (a *API) checkClusterResources(c *call, t *model.ClusterTemplate, cluster *
 	if cluster.Keypair == nil {
 		return nil
 	}
-	err := lookedUp("Keypair", *cluster.Keypair, a.Keypairs.Keypair(c.Context(), *cluster.Keypair))
+	err := lookedUp("keypair", "Keypair", *cluster.Keypair, a.Keypairs.Keypair(c.Context(), *cluster.Keypair))
 	if e, ok := errors.AsType[*Error](err); ok && e.Status == http.StatusBadRequest {
 		return notFound("%s", e.Detail) // of all look-ups only this one is a 404
 	}

@@ -306,16 +306,16 @@ func (o *object) port(name string) *int {
 func (a *API) checkDrivers(t *model.ClusterTemplate) error {
 	networkDrivers := a.COEs.NetworkDrivers(t.COE)
 	if len(networkDrivers) == 0 {
-		return badRequest("Requested COE type %s is not supported.", t.COE)
+		return badRequest("Requested COE type %s (coe) is not supported.", t.COE)
 	}
 	if t.NetworkDriver == nil {
 		t.NetworkDriver = &networkDrivers[0]
 	}
 	if !slices.Contains(networkDrivers, *t.NetworkDriver) {
-		return badRequest("Network driver type %s is not supported, expecting one of: %s.", *t.NetworkDriver, strings.Join(networkDrivers, ", "))
+		return badRequest("Network driver type %s (network_driver) is not supported, expecting one of: %s.", *t.NetworkDriver, strings.Join(networkDrivers, ", "))
 	}
 	if drivers := a.COEs.VolumeDrivers(t.COE); t.VolumeDriver != nil && !slices.Contains(drivers, *t.VolumeDriver) {
-		return badRequest("Volume driver type %s is not supported, expecting one of: %s.", *t.VolumeDriver, strings.Join(append(drivers, "none"), ", "))
+		return badRequest("Volume driver type %s (volume_driver) is not supported, expecting one of: %s.", *t.VolumeDriver, strings.Join(append(drivers, "none"), ", "))
 	}
 	return checkStorage(t.DockerStorageDriver, t.DockerVolumeSize)
 }
@@ -349,33 +349,36 @@ func (a *API) checkResources(c *call, t *model.ClusterTemplate) (catalog.Image, 
 	ctx := c.Context()
 	image, err := a.Images.Image(ctx, t.ImageID)
 	if err != nil {
-		return image, lookedUp("Image", t.ImageID, err)
+		return image, lookedUp("image_id", "Image", t.ImageID, err)
 	}
 	if image.Distro == "" {
-		return image, badRequest("The image %s does not have the property os_distro.", t.ImageID)
+		return image, badRequest("The image %s (image_id) does not have the property os_distro.", t.ImageID)
 	}
-	for _, ident := range []*string{t.FlavorID, t.MasterFlavorID} {
-		if ident == nil {
+	for _, flavor := range []struct {
+		field string
+		ident *string
+	}{{"flavor_id", t.FlavorID}, {"master_flavor_id", t.MasterFlavorID}} {
+		if flavor.ident == nil {
 			continue
 		}
-		if _, err := a.Flavors.Flavor(ctx, *ident); err != nil {
-			return image, lookedUp("Flavor", *ident, err)
+		if _, err := a.Flavors.Flavor(ctx, *flavor.ident); err != nil {
+			return image, lookedUp(flavor.field, "Flavor", *flavor.ident, err)
 		}
 	}
 	for _, named := range []struct {
-		kind   string
-		ident  *string
-		lookUp func(context.Context, string) error
+		field, kind string
+		ident       *string
+		lookUp      func(context.Context, string) error
 	}{
-		{"External network", t.ExternalNetworkID, a.Networks.ExternalNetwork},
-		{"Fixed network", t.FixedNetwork, a.Networks.FixedNetwork},
-		{"Fixed subnet", t.FixedSubnet, a.Networks.FixedSubnet},
+		{"external_network_id", "External network", t.ExternalNetworkID, a.Networks.ExternalNetwork},
+		{"fixed_network", "Fixed network", t.FixedNetwork, a.Networks.FixedNetwork},
+		{"fixed_subnet", "Fixed subnet", t.FixedSubnet, a.Networks.FixedSubnet},
 	} {
 		if named.ident == nil {
 			continue
 		}
 		if err := named.lookUp(ctx, *named.ident); err != nil {
-			return image, lookedUp(named.kind, *named.ident, err)
+			return image, lookedUp(named.field, named.kind, *named.ident, err)
 		}
 	}
 	return image, checkLabels(t.Labels)
@@ -386,15 +389,16 @@ func isCatalogAnswer(err error) bool {
 	return errors.Is(err, catalog.ErrNotFound) || errors.Is(err, catalog.ErrForbidden) || errors.Is(err, catalog.ErrAmbiguous)
 }
 
-// lookedUp names what could not be found elsewhere.
-func lookedUp(kind, ident string, err error) error {
+// lookedUp names the field and what it names, which could not be found
+// elsewhere.
+func lookedUp(field, kind, ident string, err error) error {
 	switch {
 	case errors.Is(err, catalog.ErrNotFound):
-		return badRequest("%s %s could not be found.", kind, ident)
+		return badRequest("%s %s (%s) could not be found.", kind, ident, field)
 	case errors.Is(err, catalog.ErrForbidden):
-		return forbidden("%s %s is not permitted.", kind, ident)
+		return forbidden("%s %s (%s) is not permitted.", kind, ident, field)
 	case errors.Is(err, catalog.ErrAmbiguous):
-		return conflict("Multiple resources match %s: please use the id of the %s.", ident, strings.ToLower(kind))
+		return conflict("Multiple resources match %s (%s): please use the id of the %s.", ident, field, strings.ToLower(kind))
 	}
 	return err
 }

@@ -70,7 +70,7 @@ func checkLabels(l model.Labels) error {
 	if strategy, given := l["swarm_strategy"]; given {
 		for _, word := range strings.Fields(strategy) {
 			if !slices.Contains(swarmStrategies, word) {
-				return badRequest("The label swarm_strategy can not be %q: it is one of %s.", word, strings.Join(swarmStrategies, ", "))
+				return badRequest("Invalid input for attribute \"labels\": swarm_strategy can not be %q: it is one of %s.", word, strings.Join(swarmStrategies, ", "))
 			}
 		}
 	}

@@ -5,6 +5,7 @@ package api_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -73,6 +74,8 @@ type world struct {
 	now       time.Time
 	log       *bytes.Buffer
 	wire      complaints
+	whole     testing.TB // the test that the world ends with
+	direct    *sql.DB    // past the store, see query
 }
 
 // change adjusts what a world is made of.
@@ -86,7 +89,7 @@ func each(t *testing.T, story func(w *world), changes ...change) {
 
 func newWorld(t testing.TB, s *store.Store, changes ...change) *world {
 	t.Helper()
-	w := &world{t: t, store: s, now: time.Now(), log: &bytes.Buffer{}}
+	w := &world{t: t, whole: t, store: s, now: time.Now(), log: &bytes.Buffer{}}
 	config := api.Config{MaxClusters: 20, OperationTimeout: time.Hour}
 	deps := api.Deps{
 		Logger:       slog.New(slog.NewTextHandler(w.log, nil)),

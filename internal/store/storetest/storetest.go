@@ -135,10 +135,37 @@ func Open(tb testing.TB, connection string) *store.Store {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	connections.Store(s, connection)
 	tb.Cleanup(func() {
+		connections.Delete(s)
 		if err := s.Close(); err != nil {
 			tb.Error(err)
 		}
 	})
 	return s
+}
+
+// connections are those of the stores that Open made.
+var connections sync.Map
+
+// Direct returns a connection of its own to the database of a store on SQLite
+// that this package opened: for tests that look past the store, or change what
+// it has no method for.
+func Direct(tb testing.TB, s *store.Store) *sql.DB {
+	tb.Helper()
+	connection, _ := connections.Load(s)
+	file, ok := strings.CutPrefix(fmt.Sprint(connection), "sqlite:///")
+	if !ok {
+		tb.Fatal("this is no store on SQLite")
+	}
+	db, err := sql.Open("sqlite", file+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return db
 }
