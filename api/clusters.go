@@ -4,6 +4,7 @@ package api
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"regexp"
 	"slices"
@@ -159,7 +160,8 @@ type newCluster struct {
 	cluster                *model.Cluster
 	kind                   string // last word of names that are made up
 	template               string
-	templateMissing        int // status when there is no such template
+	templateField          string // its name in the body
+	templateMissing        int    // status when there is no such template
 	nodeCount, masterCount int
 	floatingIP, masterLB   *bool
 	labels                 model.Labels
@@ -191,7 +193,7 @@ func (n *newCluster) readSpec(o *object, templateField, timeoutField string) {
 	if !o.has(templateField) {
 		o.refuse(templateField, "it is required")
 	}
-	n.template = or(o.text(templateField, 0, maxText), "")
+	n.template, n.templateField = or(o.text(templateField, 0, maxText), ""), templateField
 	c.Name = or(o.matching("name", 1, 242, clusterName), "")
 	c.FlavorID = o.text("flavor_id", 1, maxText)
 	c.MasterFlavorID = o.text("master_flavor_id", 1, maxText)
@@ -280,7 +282,10 @@ func (a *API) makeCluster(c *call, n newCluster) (*model.Cluster, []model.NodeGr
 // from then on; of bays always 400.
 func (n *newCluster) templateError(err error) error {
 	if hasStatus(err, http.StatusNotFound) {
-		return &Error{Status: n.templateMissing, Detail: "ClusterTemplate " + n.template + " could not be found."}
+		return &Error{
+			Status: n.templateMissing,
+			Detail: fmt.Sprintf("ClusterTemplate %s (%s) could not be found.", n.template, n.templateField),
+		}
 	}
 	return err
 }

@@ -34,7 +34,37 @@ var (
 		"created_at", "updated_at")
 )
 
-func TestClusters_5_1_LifeOfACluster(t *testing.T) {
+func TestClusters_5_1_Methods(t *testing.T) {
+	w := newWorld(t, storetest.New(t))
+	w.ready()
+	for _, row := range []struct {
+		call   string
+		path   string
+		body   any
+		status int
+		keys   []string
+	}{
+		{"GET /clusters", "/v1/clusters", nil, 200, []string{"clusters"}},
+		{"GET /clusters/detail", "/v1/clusters/detail", nil, 200, []string{"clusters"}},
+		{"GET /clusters/{ident}", "/v1/clusters/c", nil, 200, detailKeys},
+		{"POST /clusters", "/v1/clusters", object{"cluster_template_id": "swarm"}, 202, []string{"uuid"}},
+		{"PATCH /clusters/{ident}", "/v1/clusters/c", patchOf("replace", "/node_count", 2), 202, []string{"uuid"}},
+		{"DELETE /clusters/{ident}", "/v1/clusters/c", nil, 204, nil},
+	} {
+		w.rule(row.call, func() {
+			method, _, _ := strings.Cut(row.call, " ")
+			for _, version := range []string{"OpenStack-API-Version: container-infra 1.1", latest} { // asynchronous at every version
+				a := w.ask("ann", method, row.path, row.body, version).want(row.status)
+				hasKeys(w.t, a.body, slices.Clone(row.keys)...)
+				if a.header.Get("Location") != "" {
+					w.t.Error("it has a Location")
+				}
+			}
+		})
+	}
+}
+
+func TestClusters_5_6_LifeOfACluster(t *testing.T) {
 	each(t, func(w *world) {
 		template := w.template(swarm().with("labels", object{"l": "t"}))
 		made := w.ask("ann", "POST", "/v1/clusters", object{"name": "c1", "cluster_template_id": "swarm", "node_count": 2}).want(202)
@@ -149,6 +179,195 @@ func TestClusters_5_2_DefaultsFromTheTemplate(t *testing.T) {
 	})
 }
 
+func TestClusters_5_2_Fields(t *testing.T) {
+	boolean := [][2]any{{true, true}, {"no", false}, {nil, true}}
+	null := [2]any{nil, nil}
+	fields := []field{
+		{"uuid", absent{}, nil, []wrong{{"x", "UUID"}, {1, "text"}}}, // ignored: see below
+		{"name", absent{}, [][2]any{{"a", "a"}, {"Z9_.-", "Z9_.-"}, {strings.Repeat("a", 242), strings.Repeat("a", 242)}}, []wrong{
+			{"", "1 to 242 characters"},
+			{strings.Repeat("a", 243), "1 to 242 characters"},
+			{"1st", "must match"},
+			{"-a", "must match"},
+			{"a b", "must match"},
+			{"a\n", "must match"},
+			{"ü", "must match"},
+			{5, "text"},
+		}},
+		{"cluster_template_id", absent{}, nil, []wrong{
+			{absent{}, "required"},
+			{"nowhere", "ClusterTemplate nowhere … could not be found"},
+			{nil, "could not be found"},
+			{"", "could not be found"},
+			{strings.Repeat("x", 256), "characters"},
+			{7, "text"},
+		}},
+		{"keypair", "key", [][2]any{{"other", "other"}, {nil, "key"}}, text(255)},
+		{"node_count", 1.0, [][2]any{{4, 4.0}, {"2", 2.0}, {2.5, 2.0}, {true, 1.0}, {nil, 1.0}}, append(integer(0), wrong{0, "1 or more before version 1.10"})},
+		{"master_count", 1.0, [][2]any{{3, 3.0}}, append(integer(1), wrong{nil, "can not be null"}, wrong{2, "odd"})},
+		{"docker_volume_size", 5.0, [][2]any{{9, 9.0}, {nil, 5.0}}, integer(1)},
+		{"labels", map[string]any{"a": "1"}, [][2]any{
+			{object{"b": 1, "c": true}, map[string]any{"b": "1", "c": "True"}},
+			{object{"min_node_count": 1}, map[string]any{"min_node_count": "1"}},
+			{nil, map[string]any{"a": "1"}},
+			{object{}, map[string]any{"a": "1"}},
+		}, append(labelled(), wrong{object{"min_node_count": "few"}, "min_node_count must be a whole number"}, wrong{object{"swarm_strategy": "heap"}, "swarm_strategy"})},
+		{"flavor_id", "m1.small", [][2]any{{"m1.large", "m1.large"}, {nil, "m1.small"}}, append(text(255), wrong{"no-such-flavor", "could not be found"})},
+		{"master_flavor_id", "m1.large", [][2]any{{"m1.small", "m1.small"}, {nil, "m1.large"}}, append(text(255), wrong{"no-such-flavor", "could not be found"})},
+		{"create_timeout", 60.0, [][2]any{{0, 0.0}, {15, 15.0}, null}, integer(0)},
+		{"status", "CREATE_IN_PROGRESS", [][2]any{{"CREATE_COMPLETE", "CREATE_IN_PROGRESS"}, {nil, "CREATE_IN_PROGRESS"}}, []wrong{{"DONE", "not one of CREATE_IN_PROGRESS"}, {1, "text"}}},
+		{"health_status", nil, [][2]any{{"HEALTHY", "HEALTHY"}, {"UNHEALTHY", "UNHEALTHY"}, {"UNKNOWN", "UNKNOWN"}, null}, oneOf("HEALTHY, UNHEALTHY, UNKNOWN")},
+		{"stack_id", nil, nil, readOnly()},
+		{"merge_labels", false, [][2]any{{true, false}, {nil, false}}, flag()}, // input only
+		{"links", absent{}, nil, readOnly()},
+		{"status_reason", nil, [][2]any{{"x", nil}, null}, nil},
+		{"health_status_reason", map[string]any{}, [][2]any{{object{"api": "ok"}, map[string]any{"api": "ok"}}, {nil, map[string]any{}}}, labelled()},
+		{"discovery_url", nil, [][2]any{{"", ""}, {"any text", "any text"}, null}, []wrong{{strings.Repeat("x", 256), "255"}, {1, "text"}}},
+		{"api_address", nil, nil, readOnly()},
+		{"coe_version", nil, nil, readOnly()},
+		{"container_version", nil, nil, readOnly()},
+		{"project_id", "project-1", nil, readOnly()},
+		{"user_id", "user-ann", nil, readOnly()},
+		{"node_addresses", []any{}, nil, readOnly()},
+		{"master_addresses", []any{}, nil, readOnly()},
+		{"faults", absent{}, [][2]any{{object{"x": "y"}, nil}}, nil}, // accepted; shown only of what has failed
+		{"fixed_network", "net", [][2]any{{"other", "other"}, {nil, "net"}}, text(255)},
+		{"fixed_subnet", "sub", [][2]any{{"other", "other"}, {nil, "sub"}}, text(255)},
+		{"floating_ip_enabled", true, boolean, flag()},
+		{"master_lb_enabled", true, boolean, flag()},
+		{"labels_overridden", map[string]any{}, [][2]any{{object{"x": "y"}, map[string]any{}}}, nil},
+		{"labels_added", map[string]any{}, [][2]any{{object{"x": "y"}, map[string]any{}}}, nil},
+		{"labels_skipped", map[string]any{}, [][2]any{{object{"x": "y"}, map[string]any{}}}, nil},
+		{"created_at", absent{}, nil, readOnly()},
+		{"updated_at", nil, nil, readOnly()},
+		{"cluster_id", absent{}, nil, []wrong{{"x", "Unknown attribute"}}}, // from 1.13 on
+		{"bay_create_timeout", absent{}, nil, []wrong{{5, "Unknown attribute"}}},
+	}
+	template := swarm().with("keypair_id", "key").with("docker_volume_size", 5).with("labels", object{"a": "1"}).
+		with("flavor_id", "m1.small").with("master_flavor_id", "m1.large").with("fixed_network", "net").with("fixed_subnet", "sub").
+		with("floating_ip_enabled", true).with("master_lb_enabled", true)
+	each(t, func(w *world) {
+		good := object{"cluster_template_id": w.template(template)}
+		show := func(body object) answer {
+			return w.ask("ann", "GET", "/v1/clusters/"+w.cluster(body), nil).want(200)
+		}
+		plain := show(good)
+		listed := w.ask("ann", "GET", "/v1/clusters", nil).want(200).items("clusters")[0]
+		hasKeys(w.t, listed, slices.Clone(summaryKeys)...)
+		hasKeys(w.t, plain.body, slices.Clone(detailKeys)...)
+		for _, name := range summaryKeys {
+			if diff := cmp.Diff(plain.body[name], listed[name]); diff != "" {
+				w.t.Errorf("the list shows another %s:\n%s", name, diff)
+			}
+		}
+		for _, f := range fields {
+			w.rule(f.name, func() {
+				if _, varies := f.unset.(absent); !varies {
+					plain.is(f.name, f.unset)
+				}
+				for _, value := range f.taken {
+					show(good.with(f.name, value[0])).is(f.name, value[1])
+				}
+			})
+		}
+		const chosen = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+		if id := w.cluster(good.with("uuid", chosen)); id == chosen {
+			w.t.Error("the client chose the uuid")
+		}
+		if name := show(good.with("name", nil)).text("name"); !regexp.MustCompile(`^[a-z]+-([1-9]|1\d|2[0-4])-cluster$`).MatchString(name) {
+			w.t.Errorf("generated name %q", name)
+		}
+		// By uuid, by name and by the number in the database; the uuid comes out.
+		w.ask("ann", "POST", "/v1/clusters", object{"cluster_template_id": "swarm"}).want(202)
+		show(object{"cluster_template_id": "1"}).is("cluster_template_id", good["cluster_template_id"])
+	}, func(c *api.Config, _ *api.Deps) { c.MaxClusters = 1000 })
+
+	w := newWorld(t, storetest.New(t))
+	good := object{"cluster_template_id": w.template(template)}
+	w.refusesFields("/v1/clusters", good, fields)
+	w.refused(404, "keypair … Keypair no-such-key", "ann", "POST", "/v1/clusters", good.with("keypair", "no-such-key"))
+	w.refused(400, "master_count … master_lb_enabled", "ann", "POST", "/v1/clusters", good.with("master_count", 3).with("master_lb_enabled", false))
+}
+
+func TestClusters_5_3_OrderOfChecksOnCreate(t *testing.T) {
+	w := newWorld(t, storetest.New(t))
+	id := w.template(swarm())
+	kubernetes := w.template(object{"name": "k8s", "coe": "kubernetes", "image_id": "debian-12"})
+	w.template(swarm().with("name", "twin"))
+	w.template(swarm().with("name", "twin"))
+	stale := w.template(swarm().with("name", "stale").with("external_network_id", "public").with("docker_storage_driver", "devicemapper").with("docker_volume_size", 3))
+	// Every fault at once; each is mended in turn.
+	body := object{
+		"colour": "red", "cluster_template_id": "nowhere", "node_count": 0, "flavor_id": "no-such-flavor",
+		"keypair": "no-such-key", "master_count": 3,
+	}
+	ask := func(person string, status int, words string, headers ...string) {
+		w.t.Helper()
+		w.refused(status, words, person, "POST", "/v1/clusters", body, headers...)
+	}
+	w.rule("1 keys and types", func() {
+		ask("reader", 400, "colour")
+		body = body.with("colour", absent{})
+	})
+	w.rule("2 template: 400 below 1.10, 404 from then on", func() {
+		const words = "ClusterTemplate nowhere … cluster_template_id … could not be found"
+		ask("reader", 400, words)
+		ask("reader", 400, words, version19)
+		ask("reader", 404, words, "OpenStack-API-Version: container-infra 1.10")
+		ask("reader", 404, words, latest)
+		for _, none := range []any{nil, ""} {
+			w.refused(400, "cluster_template_id … could not be found", "ann", "POST", "/v1/clusters", body.with("cluster_template_id", none))
+			w.refused(404, "cluster_template_id … could not be found", "ann", "POST", "/v1/clusters", body.with("cluster_template_id", none), latest)
+		}
+		w.refused(400, "cluster_template_id … required", "ann", "POST", "/v1/clusters", body.with("cluster_template_id", absent{}), latest)
+		w.refused(409, "Multiple clustertemplates", "ann", "POST", "/v1/clusters", body.with("cluster_template_id", "twin"))
+		w.refused(400, "could not be found", "zoe", "POST", "/v1/clusters", body.with("cluster_template_id", id)) // another project's
+	})
+	w.rule("3 driver, storage", func() {
+		body = body.with("cluster_template_id", kubernetes)
+		ask("reader", 400, "(vm, debian, kubernetes) not supported")
+		body = body.with("cluster_template_id", stale).with("docker_volume_size", 2)
+		ask("reader", 400, "docker_volume_size must be 3 GiB")
+		body = body.with("cluster_template_id", id)
+	})
+	w.rule("4 odd masters", func() {
+		w.refused(400, "master_count … odd", "reader", "POST", "/v1/clusters", body.with("master_count", 2))
+	})
+	w.rule("5 node_count 0 below 1.10", func() {
+		ask("reader", 400, "node_count … 1 or more before version 1.10")
+		body = body.with("node_count", 1)
+	})
+	w.rule("6 policy", func() { ask("reader", 403, "cluster:create") })
+	w.rule("7 quota", func() {
+		w.ask("admin", "POST", "/v1/quotas", object{"project_id": "project-1", "hard_limit": 0}).want(201)
+		ask("ann", 403, "quota of 0 clusters")
+		w.ask("admin", "DELETE", "/v1/quotas/project-1/Cluster", nil).want(204)
+	})
+	w.rule("11 OpenStack resources, then the keypair", func() {
+		ask("ann", 400, "flavor_id … no-such-flavor")
+		body = body.with("flavor_id", nil).with("master_flavor_id", "other-flavor")
+		ask("ann", 400, "master_flavor_id … other-flavor")
+		body = body.with("master_flavor_id", nil).with("labels", object{"swarm_strategy": "heap"})
+		ask("ann", 400, "labels … swarm_strategy")
+		body = body.with("labels", nil)
+		// What the template names may have gone since.
+		for column, words := range map[string]string{
+			"image_id": "image_id … gone … could not be found", "flavor_id": "flavor_id … gone", "external_network_id": "external_network_id … gone",
+		} {
+			w.put("UPDATE cluster_templates SET "+column+" = 'gone' WHERE uuid = ?", stale)
+			w.refused(400, words, "ann", "POST", "/v1/clusters", object{"cluster_template_id": stale, "keypair": "no-such-key"})
+			w.put("UPDATE cluster_templates SET image_id = 'debian-12', flavor_id = NULL, external_network_id = NULL WHERE uuid = ?", stale)
+		}
+		ask("ann", 404, "keypair … no-such-key")
+		body = body.with("keypair", absent{})
+	})
+	w.rule("12 masters need a load balancer", func() {
+		ask("ann", 400, "master_count … master_lb_enabled")
+		body = body.with("master_lb_enabled", true)
+	})
+	w.rule("13 accepted", func() { w.ask("ann", "POST", "/v1/clusters", body).want(202) })
+}
+
 // What Debian's client sends for `coe cluster create`.
 func TestClusters_19_2_TheClientsBody(t *testing.T) {
 	w := newWorld(t, storetest.New(t))
@@ -157,95 +376,6 @@ func TestClusters_19_2_TheClientsBody(t *testing.T) {
 		"name": "demo", "cluster_template_id": template, "create_timeout": 60, "discovery_url": nil, "keypair": nil,
 		"master_count": 1, "node_count": 1,
 	}, latest).want(202)
-}
-
-func TestClusters_5_2_WhatIsRefused(t *testing.T) {
-	w := newWorld(t, storetest.New(t))
-	good := object{"cluster_template_id": w.template(swarm())}
-	for _, test := range []struct {
-		name   string
-		value  any
-		saying string
-	}{
-		{"name", "", "name"},
-		{"name", "1st", "match"},
-		{"name", "a b", "match"},
-		{"name", "a\n", "match"},
-		{"name", strings.Repeat("a", 243), "242"},
-		{"cluster_template_id", absent{}, "cluster_template_id"},
-		{"node_count", -1, "0 or more"},
-		{"node_count", 0, "1 or more"},
-		{"node_count", "many", "integer"},
-		{"node_count", 1 << 40, "or less"},
-		{"master_count", 0, "1 or more"},
-		{"master_count", nil, "null"},
-		{"master_count", 2, "odd"},
-		{"master_count", 3, "master_lb_enabled"},
-		{"docker_volume_size", 0, "1 or more"},
-		{"create_timeout", -1, "0 or more"},
-		{"keypair", "", "keypair"},
-		{"flavor_id", "no-such-flavor", "no-such-flavor"},
-		{"master_flavor_id", "no-such-flavor", "no-such-flavor"},
-		{"labels", []string{}, "labels"},
-		{"labels", object{"min_node_count": "few"}, "min_node_count"},
-		{"labels", object{"swarm_strategy": "heap"}, "swarm_strategy"},
-		{"merge_labels", "perhaps", "merge_labels"},
-		{"discovery_url", strings.Repeat("x", 256), "255"},
-		{"status", "DONE", "status"},
-		{"health_status", "FINE", "health_status"},
-		{"stack_id", "x", "stack_id"},
-		{"api_address", "x", "api_address"},
-		{"user_id", "x", "user_id"},
-		{"node_addresses", []string{}, "node_addresses"},
-		{"created_at", "x", "created_at"},
-		{"bay_create_timeout", 5, "bay_create_timeout"},
-	} {
-		w.ask("ann", "POST", "/v1/clusters", good.with(test.name, test.value)).want(400).saying(test.saying)
-	}
-	w.ask("ann", "POST", "/v1/clusters", good.with("keypair", "no-such-key")).want(404).saying("no-such-key")
-	if all := w.ask("ann", "GET", "/v1/clusters", nil).items("clusters"); len(all) != 0 || w.announced.Load() != 0 {
-		t.Errorf("clusters were made: %v", all)
-	}
-}
-
-func TestClusters_5_3_OrderOfChecks(t *testing.T) {
-	each(t, func(w *world) {
-		id := w.template(swarm())
-		kubernetes := w.template(object{"name": "k8s", "coe": "kubernetes", "image_id": "debian-12"})
-		// Every fault at once; each is mended in turn.
-		body := object{
-			"colour": "red", "cluster_template_id": "nowhere", "node_count": 0, "flavor_id": "no-such-flavor",
-			"keypair": "no-such-key", "master_count": 3,
-		}
-		ask := func(person string, headers ...string) answer {
-			return w.ask(person, "POST", "/v1/clusters", body, headers...)
-		}
-		ask("reader").want(400).saying("colour")
-		body = body.with("colour", absent{})
-		ask("reader").want(400).saying("ClusterTemplate nowhere could not be found") // 1.1
-		ask("reader", version19).want(400)
-		ask("reader", latest).want(404).saying("ClusterTemplate nowhere could not be found")
-		for _, none := range []any{nil, ""} {
-			w.ask("ann", "POST", "/v1/clusters", body.with("cluster_template_id", none)).want(400)
-			w.ask("ann", "POST", "/v1/clusters", body.with("cluster_template_id", none), latest).want(404)
-		}
-		body = body.with("cluster_template_id", kubernetes)
-		ask("reader").want(400).saying("(vm, debian, kubernetes) not supported")
-		body = body.with("cluster_template_id", id)
-		ask("reader").want(400).saying("node_count")
-		body = body.with("node_count", 1)
-		ask("reader").want(403).saying("cluster:create")
-		w.ask("admin", "POST", "/v1/quotas", object{"project_id": "project-1", "hard_limit": 0}).want(201)
-		ask("ann").want(403).saying("quota")
-		w.ask("admin", "DELETE", "/v1/quotas/project-1/Cluster", nil).want(204)
-		ask("ann").want(400).saying("no-such-flavor")
-		body = body.with("flavor_id", absent{})
-		ask("ann").want(404).saying("no-such-key")
-		body = body.with("keypair", absent{})
-		ask("ann").want(400).saying("master_lb_enabled")
-		body = body.with("master_lb_enabled", true)
-		ask("ann").want(202)
-	})
 }
 
 func TestClusters_1_2_ZeroNodesFrom1_10(t *testing.T) {
@@ -314,63 +444,124 @@ func TestClusters_5_5_Patch(t *testing.T) {
 		id := w.cluster(object{"name": "c", "cluster_template_id": w.template(swarm()), "node_count": 2})
 		path := "/v1/clusters/" + id
 		w.finish(id, model.CreateComplete)
-
-		for _, nothing := range []any{"[]", patchOf("replace", "/name", "c"), patchOf("replace", "/node_count", 2), patchOf("replace", "/floating_ip_enabled", "yes")} {
-			w.ask("ann", "PATCH", path, nothing).want(202)
-		}
-		for _, refused := range []any{
-			object{},
-			patchOf("replace", "/name", "d"), patchOf("add", "/node_count", 3), patchOf("replace", "/node_count", "3"), patchOf("replace", "/node_count", -1),
-			patchOf("replace", "/node_count", 0), patchOf("replace", "/master_count", 3), patchOf("replace", "/health_status", "FINE"),
-			patchOf("replace", "/health_status_reason", "fine"), patchOf("add", "/labels/x", "y"), patchOf("remove", "/cluster_template_id", absent{}),
-			patchOf("replace", "/api_address", "x"), patchOf("replace", "/stack_id", "x"), patchOf("replace", "/trust_id", "x"),
-			patchOf("add", "/faults", "x"), patchOf("replace", "/merge_labels", true), patchOf("replace", "/labels_added", "{}"),
-			patchOf("replace", "/status", "CREATE_FAILED"), patchOf("replace", "/coe_version", "1"), patchOf("remove", "/name", absent{}),
-		} {
-			w.ask("ann", "PATCH", path, refused).want(400)
-		}
-		w.ask("ann", "PATCH", path, patchOf("replace", "/master_count", 3)).want(400).saying("master_count")
-		if n := len(w.operations(id)); n != 1 || w.row(id).UpdatedAt == nil {
-			w.t.Errorf("%d operations", n)
-		}
-
-		// Health: by an outside controller, both fields.
-		w.ask("ann", "PATCH", path, append(
-			patchOf("add", "/health_status", "UNHEALTHY"),
-			patchOf("replace", "/health_status_reason", `{'api': 'ok', 'n1.Ready': 'False'}`)...)).want(202)
-		shown := w.ask("ann", "GET", path, nil).want(200)
-		shown.is("health_status", "UNHEALTHY")
-		shown.is("health_status_reason", map[string]any{"api": "ok", "n1.Ready": "False"})
-		shown.is("status", "CREATE_COMPLETE")
-		w.ask("ann", "PATCH", path, patchOf("remove", "/health_status", absent{})).want(202)
-		w.ask("ann", "GET", path, nil).want(200).is("health_status", nil)
-
-		// Removing the count means one node.
-		w.ask("ann", "PATCH", path, patchOf("remove", "/node_count", absent{})).want(202)
-		w.ask("ann", "GET", path, nil).want(200).is("node_count", 1.0)
-
-		// An update is under way: accepted, and nothing happens.
-		w.ask("ann", "PATCH", path, append(patchOf("replace", "/node_count", 5), patchOf("add", "/health_status", "HEALTHY")...)).want(202)
-		shown = w.ask("ann", "GET", path, nil).want(200)
-		shown.is("node_count", 1.0)
-		shown.is("health_status", nil)
-		if n := len(w.operations(id)); n != 2 {
-			w.t.Errorf("%d operations", n)
-		}
-
-		w.ask("ann", "PATCH", "/v1/clusters/fooo", patchOf("replace", "/name", "x")).want(404) // not found comes before not changeable
-		w.ask("zoe", "PATCH", path, "[]").want(404)
+		w.rule("the present value", func() {
+			for _, nothing := range []any{
+				"[]", patchOf("replace", "/name", "c"), patchOf("replace", "/node_count", 2), patchOf("replace", "/floating_ip_enabled", "yes"),
+				patchOf("replace", "/master_count", 1),
+			} {
+				w.ask("ann", "PATCH", path, nothing).want(202)
+			}
+			if n := len(w.operations(id)); n != 1 || w.row(id).Status != model.CreateComplete {
+				w.t.Errorf("%d operations, status %s", n, w.row(id).Status)
+			}
+		})
+		w.rule("health by an outside controller", func() {
+			w.ask("ann", "PATCH", path, append(
+				patchOf("add", "/health_status", "UNHEALTHY"),
+				patchOf("replace", "/health_status_reason", `{'api': 'ok', 'n1.Ready': 'False'}`)...)).want(202)
+			shown := w.ask("ann", "GET", path, nil).want(200)
+			shown.is("health_status", "UNHEALTHY")
+			shown.is("health_status_reason", map[string]any{"api": "ok", "n1.Ready": "False"})
+			shown.is("status", "CREATE_COMPLETE")
+			w.ask("ann", "PATCH", path, patchOf("remove", "/health_status", absent{})).want(202)
+			w.ask("ann", "GET", path, nil).want(200).is("health_status", nil)
+		})
+		w.rule("remove /node_count sets it to 1", func() {
+			w.ask("ann", "PATCH", path, patchOf("remove", "/node_count", absent{})).want(202)
+			w.ask("ann", "GET", path, nil).want(200).is("node_count", 1.0)
+		})
+		w.rule("in a status that does not allow it: 202 and nothing happens", func() {
+			w.ask("ann", "PATCH", path, append(patchOf("replace", "/node_count", 5), patchOf("add", "/health_status", "HEALTHY")...)).want(202)
+			shown := w.ask("ann", "GET", path, nil).want(200)
+			shown.is("node_count", 1.0)
+			shown.is("health_status", nil)
+			if n := len(w.operations(id)); n != 2 {
+				w.t.Errorf("%d operations", n)
+			}
+		})
+		w.rule("rollback", func() {
+			w.ask("ann", "PATCH", path+"?rollback=True", "[]", version19).want(202)
+			w.ask("ann", "PATCH", path+"/?rollback=false", "[]", latest).want(202)
+		})
 		w.ask("admin", "PATCH", path, "[]").want(202)
 	})
 }
 
-func TestClusters_5_5_Rollback(t *testing.T) {
+func TestClusters_5_5_PatchRefused(t *testing.T) {
 	w := newWorld(t, storetest.New(t))
-	path := "/v1/clusters/" + w.cluster(object{"cluster_template_id": w.template(swarm())})
-	w.ask("ann", "PATCH", path+"?rollback=True", "[]").want(400).saying("rollback")
-	w.ask("ann", "PATCH", path+"?rollback=True", "[]", version19).want(202)
-	w.ask("ann", "PATCH", path+"/?rollback=true", "[]", latest).want(202)
-	w.ask("ann", "PATCH", path+"?rollback=perhaps", "[]", latest).want(400)
+	id := w.ready()
+	path := "/v1/clusters/" + id
+	refused := func(words string, patch any) {
+		w.t.Helper()
+		w.refused(400, words, "ann", "PATCH", path, patch)
+	}
+	w.rule("order of checks", func() {
+		name := patchOf("replace", "/name", "x")
+		w.refused(400, "array", "reader", "PATCH", "/v1/clusters/fooo", object{}, latest)
+		w.refused(400, "uuid … internal", "reader", "PATCH", "/v1/clusters/fooo", patchOf("replace", "/uuid", "x"), latest)
+		w.refused(404, "Cluster fooo could not be found", "reader", "PATCH", "/v1/clusters/fooo", name)
+		w.refused(404, "could not be found", "zoe", "PATCH", path, name)
+		w.refused(403, "cluster:update", "reader", "PATCH", path, name)
+		w.cluster(object{"name": "twin", "cluster_template_id": "swarm"})
+		w.cluster(object{"name": "twin", "cluster_template_id": "swarm"})
+		w.refused(409, "Multiple clusters", "ann", "PATCH", "/v1/clusters/twin", name)
+		refused("node_count … integer", append(patchOf("replace", "/node_count", "3"), name...)) // types before what may change
+	})
+	w.rule("only node_count and health may change", func() {
+		for name, value := range map[string]any{
+			"name": "d", "master_count": 3, "keypair": "k", "flavor_id": "m1.large", "master_flavor_id": "m1.large", "docker_volume_size": 7,
+			"create_timeout": 5, "status": "CREATE_FAILED", "status_reason": "x", "coe_version": "1", "container_version": "1",
+			"discovery_url": "x", "fixed_network": "x", "fixed_subnet": "x", "floating_ip_enabled": false, "master_lb_enabled": true,
+			"labels": "{}", "cluster_template_id": "x",
+		} {
+			refused("It is not possible to change "+name, patchOf("replace", "/"+name, value))
+		}
+		refused("change labels", patchOf("add", "/labels/x", "y"))
+		refused("change name", patchOf("remove", "/name", absent{}))
+		refused("change master_count, name", append(patchOf("replace", "/master_count", 3), patchOf("replace", "/name", "d")...))
+	})
+	w.rule("node_count", func() {
+		refused("node_count … use replace", patchOf("add", "/node_count", 3))
+		refused("node_count … integer", patchOf("replace", "/node_count", "3"))
+		refused("node_count … 0 or more", patchOf("replace", "/node_count", -1))
+		refused("node_count … or less", patchOf("replace", "/node_count", 1<<40))
+		refused("node_count … 1 or more before version 1.10", patchOf("replace", "/node_count", 0))
+	})
+	w.rule("health_status", func() {
+		refused("health_status … not one of HEALTHY", patchOf("replace", "/health_status", "FINE"))
+		refused("health_status … text", patchOf("replace", "/health_status", 1))
+	})
+	w.rule("health_status_reason", func() {
+		refused("health_status_reason … Python dict", patchOf("replace", "/health_status_reason", "fine"))
+		refused("health_status_reason … Python dict", patchOf("replace", "/health_status_reason", true))
+		refused("health_status_reason … 60000", patchOf("replace", "/health_status_reason", "{'a': '"+strings.Repeat("x", 66000)+"'}"))
+	})
+	w.rule("rollback", func() {
+		w.refused(400, "rollback", "ann", "PATCH", path+"?rollback=True", "[]")
+		w.refused(400, "rollback", "ann", "PATCH", path+"?rollback=True", "[]", version12)
+		w.refused(400, "rollback … true or false", "ann", "PATCH", path+"?rollback=perhaps", "[]", latest)
+		w.refused(400, "rollback", "ann", "PATCH", path+"?rollback=1&rollback=0", "[]", latest)
+	})
+}
+
+func TestClusters_5_6_DeleteInAnyStatus(t *testing.T) {
+	w := newWorld(t, storetest.New(t))
+	w.template(swarm())
+	for _, status := range statuses {
+		w.rule(status, func() {
+			id := w.cluster(object{"cluster_template_id": "swarm"})
+			w.put("UPDATE clusters SET status = ? WHERE uuid = ?", status, id)
+			for range 2 {
+				w.ask("ann", "DELETE", "/v1/clusters/"+id, nil, "Content-Type: application/octet-stream").want(204)
+			}
+			if got := w.row(id).Status; got != model.DeleteInProgress {
+				w.t.Errorf("the cluster is %s", got)
+			}
+			w.put("UPDATE clusters SET project_id = 'gone' WHERE uuid = ?", id) // out of the quota
+		})
+	}
+	w.refused(404, "Cluster nowhere could not be found", "ann", "DELETE", "/v1/clusters/nowhere", nil)
+	w.refused(403, "cluster:delete", "reader", "DELETE", "/v1/clusters/"+w.cluster(object{"cluster_template_id": "swarm"}), nil)
 }
 
 func TestClusters_5_2_FaultsAndAddresses(t *testing.T) {
@@ -454,17 +645,6 @@ func TestTenancy_3_5_WhoReachesOverProjects(t *testing.T) {
 		w.ask("zoe", "GET", "/v1/clusters?marker="+id, nil).want(404)
 		w.ask("admin", "DELETE", "/v1/clusters/"+id, nil).want(204)
 	})
-}
-
-func TestClusters_3_4_SeveralOfOneName(t *testing.T) {
-	w := newWorld(t, storetest.New(t))
-	template := w.template(swarm())
-	first := w.cluster(object{"name": "c", "cluster_template_id": template})
-	w.cluster(object{"name": "c", "cluster_template_id": template})
-	w.ask("ann", "GET", "/v1/clusters/c", nil).want(409)
-	w.ask("ann", "DELETE", "/v1/clusters/c", nil).want(409)
-	w.ask("ann", "PATCH", "/v1/clusters/c", "[]").want(409)
-	w.ask("ann", "GET", "/v1/clusters/"+first, nil).want(200)
 }
 
 func TestQuotas_10_1_Enforcement(t *testing.T) {
