@@ -3,6 +3,9 @@
 package api_test
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -96,63 +99,6 @@ func TestNodeGroups_7_3_Create(t *testing.T) {
 	})
 }
 
-func TestNodeGroups_7_3_CreateRefused(t *testing.T) {
-	w := newWorld(t, storetest.New(t))
-	id := w.ready()
-	good := object{"name": "x", "node_count": 2}
-	for _, test := range []struct {
-		body   object
-		status int
-		saying string
-	}{
-		{good.with("name", absent{}), 400, "name"},
-		{good.with("name", nil), 400, "name"},
-		{good.with("name", ""), 400, "name"},
-		{good.with("name", 7), 400, "name"},
-		{good.with("colour", "red"), 400, "colour"},
-		{good.with("node_count", -1), 400, "node_count"},
-		{good.with("node_count", "many"), 400, "node_count"},
-		{good.with("min_node_count", -1), 400, "min_node_count"},
-		{good.with("max_node_count", -1), 400, "max_node_count"},
-		{good.with("docker_volume_size", 0), 400, "docker_volume_size"},
-		{good.with("role", ""), 400, "role"},
-		{good.with("flavor_id", ""), 400, "flavor_id"},
-		{good.with("image_id", ""), 400, "image_id"},
-		{good.with("labels", object{"a": object{}}), 400, "labels"},
-		{good.with("labels", object{"a": nil}), 400, "labels"},
-		{good.with("merge_labels", "perhaps"), 400, "merge_labels"},
-		{good.with("is_default", "perhaps"), 400, "is_default"},
-		{good.with("status", "FINE"), 400, "status"},
-		{good.with("uuid", "x"), 400, "uuid"},
-		{good.with("project_id", "p"), 400, "project_id"},
-		{good.with("stack_id", "s"), 400, "stack_id"},
-		{good.with("node_addresses", []string{}), 400, "node_addresses"},
-		{good.with("node_labels", object{}), 400, "node_labels"}, // later than what is served
-		{good.with("role", "master"), 400, "master"},
-		{good.with("name", "default-worker"), 409, "default-worker"},
-		{good.with("max_node_count", 1), 409, "max_node_count"},
-		{good.with("min_node_count", 3), 409, "min_node_count"},
-		{good.with("min_node_count", 3).with("max_node_count", 2), 409, "min_node_count"},
-	} {
-		w.ask("ann", "POST", groups, test.body, latest).want(test.status).saying(test.saying)
-		w.untouched(id, test.saying, 1)
-	}
-	for _, body := range []any{nil, "", "[]", "null", `"x"`, "{"} {
-		w.ask("ann", "POST", groups, body, latest).want(400)
-	}
-	w.ask("reader", "POST", groups, good, latest).want(403)
-	w.ask("zoe", "POST", groups, good, latest).want(404)
-	w.ask("admin", "POST", "/v1/clusters/"+id+"/nodegroups", good, latest).want(404)
-	w.ask("ann", "POST", groups, good, version17).want(406)
-	w.untouched(id, "refused people", 1)
-
-	// Without an api_address, and in a cluster that is on its way out.
-	w.ask("ann", "POST", "/v1/clusters", object{"name": "new", "cluster_template_id": "swarm"}).want(202)
-	w.ask("ann", "POST", "/v1/clusters/new/nodegroups", good, latest).want(409).saying("api_address")
-	w.ask("ann", "DELETE", "/v1/clusters/c", nil).want(204)
-	w.ask("ann", "POST", groups, good, latest).want(409).saying("DELETE_IN_PROGRESS")
-}
-
 func TestNodeGroups_7_4_Patch(t *testing.T) {
 	each(t, func(w *world) {
 		id := w.ready()
@@ -176,43 +122,9 @@ func TestNodeGroups_7_4_Patch(t *testing.T) {
 		// The limits hold for resizes.
 		w.ask("ann", "POST", "/v1/clusters/c/actions/resize", object{"node_count": 4}, latest).want(400).saying("max_node_count")
 
-		for _, test := range []struct {
-			patch  any
-			status int
-		}{
-			{patchOf("replace", "/min_node_count", 2), 409}, // node_count is 1
-			{patchOf("replace", "/min_node_count", 4), 409},
-			{patchOf("replace", "/min_node_count", -1), 400},
-			{patchOf("replace", "/min_node_count", "1"), 400},
-			{patchOf("replace", "/max_node_count", "x"), 400},
-			{patchOf("add", "/max_node_count", 5), 400}, // has a value
-			{patchOf("add", "/colour", "red"), 400},
-			{patchOf("replace", "/merge_labels", true), 400},
-			{patchOf("replace", "/labels_added", "{}"), 400},
-			{patchOf("replace", "/uuid", "x"), 400},
-			{patchOf("replace", "/name", "x"), 400},
-			{patchOf("replace", "/node_count", 3), 400},
-			{patchOf("replace", "/labels", "{}"), 400},
-			{patchOf("add", "/labels/a", "x"), 400},
-			{patchOf("replace", "/is_default", false), 400},
-			{patchOf("replace", "/status", "x"), 400},
-			{patchOf("replace", "/version", "x"), 400},
-			{object{"min_node_count": 1}, 400},
-			{nil, 400},
-		} {
-			w.ask("ann", "PATCH", path, test.patch, latest).want(test.status)
-			w.untouched(id, "refused patch", 2)
-		}
 		w.ask("ann", "PATCH", path, patchOf("remove", "/max_node_count", nil), latest).want(202).is("max_node_count", nil)
 		w.finish(id, model.UpdateComplete)
 		w.ask("ann", "GET", path, nil, latest).is("max_node_count", nil)
-
-		w.ask("reader", "PATCH", path, "[]", latest).want(403)
-		w.ask("zoe", "PATCH", path, "[]", latest).want(404)
-		w.ask("admin", "PATCH", "/v1/clusters/"+id+"/nodegroups/default-worker", "[]", latest).want(404)
-		w.ask("ann", "PATCH", groups+"/nowhere", "[]", latest).want(404)
-		w.ask("ann", "PATCH", groups, "[]", latest).want(400).saying("Missing argument")
-		w.untouched(id, "refused people", 3)
 
 		// In another status it is accepted and nothing happens, as in Magnum.
 		w.ask("ann", "DELETE", "/v1/clusters/c", nil).want(204)
@@ -224,21 +136,11 @@ func TestNodeGroups_7_4_Patch(t *testing.T) {
 	})
 }
 
-func TestNodeGroups_7_Delete(t *testing.T) {
+func TestNodeGroups_7_1_Delete(t *testing.T) {
 	each(t, func(w *world) {
 		id := w.ready()
 		gpu := w.ask("ann", "POST", groups, object{"name": "gpu", "node_count": 2}, latest).want(202).text("uuid")
 		w.finish(id, model.UpdateComplete)
-
-		for _, name := range []string{"default-worker", "default-master"} {
-			w.ask("ann", "DELETE", groups+"/"+name, nil, latest).want(400).saying("default")
-		}
-		w.ask("ann", "DELETE", groups+"/nowhere", nil, latest).want(404)
-		w.ask("ann", "DELETE", groups, nil, latest).want(400).saying("Missing argument")
-		w.ask("reader", "DELETE", groups+"/gpu", nil, latest).want(403)
-		w.ask("zoe", "DELETE", groups+"/gpu", nil, latest).want(404)
-		w.ask("admin", "DELETE", "/v1/clusters/"+id+"/nodegroups/gpu", nil, latest).want(404)
-		w.untouched(id, "refused", 2)
 
 		for range 2 {
 			w.ask("ann", "DELETE", groups+"/gpu", nil, latest, "Content-Type: application/octet-stream").want(204)
@@ -276,4 +178,257 @@ func keysOf(o map[string]any) []string {
 		keys = append(keys, key)
 	}
 	return keys
+}
+
+func TestNodeGroups_7_1_Methods(t *testing.T) {
+	w := newWorld(t, storetest.New(t))
+	w.ready()
+	for _, row := range []struct {
+		call, path string
+		body       any
+		status     int
+	}{
+		{"GET …/nodegroups", groups, nil, 200},
+		{"GET …/nodegroups/{ng}", groups + "/default-worker", nil, 200},
+		{"POST …/nodegroups", groups, object{"name": "gpu"}, 202},
+		{"PATCH …/nodegroups/{ng}", groups + "/gpu", patchOf("replace", "/min_node_count", 1), 202},
+		{"DELETE …/nodegroups/{ng}", groups + "/gpu", nil, 204},
+	} {
+		w.rule(row.call, func() {
+			method, _, _ := strings.Cut(row.call, " ")
+			w.refused(406, "1.8", "ann", method, row.path, row.body, "OpenStack-API-Version: container-infra 1.8")
+			w.ask("ann", method, row.path, row.body, version19).want(row.status)
+			missing := strings.Replace(row.path, "/c/", "/nowhere/", 1)
+			w.refused(404, "Cluster nowhere", "ann", method, missing, row.body, latest)
+		})
+	}
+	w.rule("role", func() {
+		for role, want := range map[string]int{"worker": 2, "master": 1, "nothing": 0, "Worker": 0, "": 0} {
+			if all := w.ask("ann", "GET", groups+"?role="+role, nil, latest).want(200).items("nodegroups"); len(all) != want {
+				w.t.Errorf("role %q: %d groups, want %d", role, len(all), want)
+			}
+		}
+	})
+	w.rule("there is no detail list", func() { w.refused(404, "Nodegroup detail", "ann", "GET", groups+"/detail", nil, latest) })
+	w.rule("two default groups", func() {
+		w.template(swarm().with("name", "full").with("labels", object{"t": "1"}))
+		id := w.cluster(object{
+			"cluster_template_id": "full", "flavor_id": "m1.small", "master_flavor_id": "m1.large", "docker_volume_size": 7,
+			"labels": object{"min_node_count": "1"}, "merge_labels": true,
+		})
+		for name, want := range map[string]map[string]any{
+			"default-master": {"role": "master", "flavor_id": "m1.large"},
+			"default-worker": {"role": "worker", "flavor_id": "m1.small"},
+		} {
+			shown := w.ask("ann", "GET", "/v1/clusters/"+id+"/nodegroups/"+name, nil, latest).want(200)
+			for key, value := range want {
+				shown.is(key, value)
+			}
+			shown.is("is_default", true)
+			shown.is("image_id", "debian-12")
+			shown.is("docker_volume_size", 7.0)
+			shown.is("min_node_count", 1.0) // of both, as in Magnum 15
+			shown.is("labels", map[string]any{"t": "1", "min_node_count": "1"})
+			w.refused(400, name, "ann", "DELETE", "/v1/clusters/"+id+"/nodegroups/"+name, nil, latest)
+		}
+	})
+	w.rule("who may", func() {
+		id := w.row("c").UUID
+		for _, call := range []struct {
+			method, path string
+			body         any
+		}{
+			{"POST", "", object{"name": "x"}}, {"PATCH", "/default-worker", "[]"}, {"DELETE", "/default-worker", nil},
+		} {
+			path := "/v1/clusters/" + id + "/nodegroups" + call.path
+			w.refused(403, "nodegroup:", "reader", call.method, path, call.body, latest)
+			w.refused(404, "Cluster "+id, "zoe", call.method, path, call.body, latest)
+			w.refused(404, "Cluster "+id, "admin", call.method, path, call.body, latest)
+		}
+		for _, method := range []string{"PATCH", "DELETE"} {
+			w.refused(400, "Missing argument", "ann", method, groups, "[]", latest)
+			w.refused(404, "Nodegroup nowhere", "ann", method, groups+"/nowhere", "[]", latest)
+		}
+		w.refused(404, "Nodegroup nowhere", "ann", "GET", groups+"/nowhere", nil, latest)
+	})
+}
+
+func TestNodeGroups_7_2_Fields(t *testing.T) {
+	null := [2]any{nil, nil}
+	long := strings.Repeat("ü", 255)
+	// unset: absent where the answer to a create does not show it.
+	fields := []field{
+		{"uuid", absent{}, nil, []wrong{{"x", "UUID"}, {1, "text"}}}, // ignored: see below
+		{"id", absent{}, [][2]any{{7, nil}, {"x", nil}}, nil},
+		{"name", absent{}, [][2]any{{"1 /ü", "1 /ü"}, {long, long}}, append(text(255), wrong{absent{}, "required"}, wrong{nil, "required"})},
+		{"cluster_id", absent{}, nil, nil},
+		{"project_id", "project-1", nil, readOnly()},
+		{"docker_volume_size", absent{}, [][2]any{{5, 5.0}, {"5", 5.0}}, integer(1)},
+		{"labels", map[string]any{"a": "1", "b": "2"}, [][2]any{
+			{object{"x": 1}, map[string]any{"x": "1"}},
+			{object{}, map[string]any{}},
+			{nil, map[string]any{"a": "1", "b": "2"}},
+		}, labelled()},
+		{"flavor_id", "m1.small", [][2]any{{"no-such-flavor", "no-such-flavor"}, {nil, "m1.small"}}, text(255)}, // not looked up
+		{"image_id", "debian-12", [][2]any{{"no-such-image", "no-such-image"}, {nil, "debian-12"}}, text(255)},
+		{"node_count", 1.0, [][2]any{{0, 0.0}, {"2", 2.0}, {nil, 1.0}}, integer(0)},
+		{"role", "worker", [][2]any{{"gpu", "gpu"}, {long, long}, {nil, "worker"}}, append(text(255), wrong{"master", "not possible"})},
+		{"min_node_count", 0.0, [][2]any{{1, 1.0}, {nil, 0.0}}, integer(0)},
+		{"max_node_count", nil, [][2]any{{0, 0.0}, {9, 9.0}, null}, integer(0)},
+		{"is_default", absent{}, [][2]any{{true, nil}, {nil, nil}}, flag()}, // without effect
+		{"stack_id", absent{}, nil, readOnly()},
+		{"status", absent{}, [][2]any{{"DELETE_FAILED", nil}, {nil, nil}}, []wrong{{"FINE", "not one of CREATE_IN_PROGRESS"}, {1, "text"}}},
+		{"status_reason", absent{}, [][2]any{{"x", nil}}, nil},
+		{"version", absent{}, [][2]any{{"x", nil}}, nil},
+		{"node_addresses", absent{}, nil, readOnly()},
+		{"merge_labels", false, [][2]any{{true, false}, {nil, false}}, flag()},
+		{"labels_overridden", map[string]any{}, [][2]any{{object{"x": "y"}, map[string]any{}}}, nil},
+		{"labels_added", map[string]any{}, [][2]any{{object{"x": "y"}, map[string]any{}}}, nil},
+		{"labels_skipped", map[string]any{}, [][2]any{{object{"x": "y"}, map[string]any{}}}, nil},
+		{"node_labels", absent{}, nil, []wrong{{object{}, "Unknown attribute"}}}, // from 1.14 on
+		{"node_taints", absent{}, nil, []wrong{{[]string{}, "Unknown attribute"}}},
+		{"links", absent{}, nil, readOnly()},
+		{"created_at", absent{}, nil, readOnly()},
+		{"updated_at", absent{}, nil, readOnly()},
+		{"colour", absent{}, nil, []wrong{{"red", "Unknown attribute"}}},
+	}
+	// What a create's answer lacks is shown later.
+	later := map[string]any{
+		"is_default": false, "stack_id": nil, "status": "CREATE_IN_PROGRESS", "status_reason": nil, "version": nil, "node_addresses": []any{},
+		"docker_volume_size": nil, "updated_at": nil,
+	}
+	each(t, func(w *world) {
+		id := w.ready()
+		n := 0
+		make := func(body object) (made, shown answer) {
+			w.t.Helper()
+			if _, named := body["name"]; !named {
+				n++
+				body = body.with("name", fmt.Sprint("g", n))
+			}
+			made = w.ask("ann", "POST", groups, body, latest).want(202)
+			return made, w.ask("ann", "GET", groups+"/"+made.text("uuid"), nil, latest).want(200)
+		}
+		made, shown := make(object{})
+		shown.is("cluster_id", id)
+		shown.text("created_at")
+		for name, want := range later {
+			shown.is(name, want)
+		}
+		for _, f := range fields {
+			w.rule(f.name, func() {
+				if _, lacking := f.unset.(absent); lacking {
+					if _, there := made.body[f.name]; there && !slices.Contains([]string{"uuid", "name", "cluster_id", "links"}, f.name) {
+						w.t.Errorf("the answer to a create shows it")
+					}
+				} else {
+					made.is(f.name, f.unset)
+					shown.is(f.name, f.unset)
+				}
+				for _, value := range f.taken {
+					made, shown := make(object{}.with(f.name, value[0]))
+					made.is(f.name, value[1])
+					if want, only := later[f.name]; only && value[1] == nil {
+						shown.is(f.name, want)
+					} else if f.name != "id" {
+						shown.is(f.name, value[1])
+					}
+				}
+			})
+		}
+		const chosen = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+		if made, _ := make(object{"uuid": chosen, "id": 4711, "cluster_id": "x"}); made.text("uuid") == chosen {
+			w.t.Error("the client chose the uuid")
+		}
+		w.rule("the list shows other bounds", func() {
+			_, shown := make(object{"name": "bounded", "min_node_count": 1, "max_node_count": 4})
+			for _, one := range w.ask("ann", "GET", groups, nil, latest).want(200).items("nodegroups") {
+				if one["uuid"] == shown.body["uuid"] && (one["min_node_count"] != 0.0 || one["max_node_count"] != nil) {
+					w.t.Errorf("listed: %v", one)
+				}
+				hasKeys(w.t, one, "uuid", "name", "flavor_id", "image_id", "node_count", "role", "min_node_count", "max_node_count",
+					"is_default", "stack_id", "status", "merge_labels")
+			}
+		})
+	})
+	w := newWorld(t, storetest.New(t))
+	w.ready()
+	w.refusesFields(groups, object{"name": "x"}, fields, latest)
+	w.refused(409, "name default-worker already exists", "ann", "POST", groups, object{"name": "default-worker"}, latest)
+}
+
+func TestNodeGroups_7_3_OrderOfChecksOnCreate(t *testing.T) {
+	w := newWorld(t, storetest.New(t))
+	id := w.ready()
+	w.cluster(object{"name": "new", "cluster_template_id": "swarm"})
+	body := object{"colour": "red", "name": "default-worker", "node_count": 5, "min_node_count": 4, "max_node_count": 3, "role": "master"}
+	at := func(status int, words, person, cluster string) {
+		w.t.Helper()
+		w.refused(status, words, person, "POST", "/v1/clusters/"+cluster+"/nodegroups", body, latest)
+	}
+	w.rule("body", func() {
+		for _, wrong := range []any{"[]", "null", `"x"`, "7"} {
+			w.refused(400, "object", "reader", "POST", groups, wrong, latest)
+		}
+		w.refused(400, "JSON", "reader", "POST", groups, "{", latest)
+		w.refused(400, "Missing argument", "reader", "POST", groups, nil, latest)
+		at(400, "colour", "reader", "nowhere")
+		body = body.with("colour", absent{})
+	})
+	w.rule("policy", func() { at(403, "nodegroup:create", "reader", "nowhere") })
+	w.rule("cluster", func() {
+		at(404, "Cluster nowhere", "ann", "nowhere")
+		at(404, "Cluster "+id, "admin", id)
+	})
+	w.rule("api_address", func() { at(409, "api_address", "ann", "new") })
+	w.rule("name taken", func() {
+		at(409, "default-worker already exists", "ann", "c")
+		body = body.with("name", "gpu")
+	})
+	w.rule("bounds", func() {
+		at(409, "min_node_count 4 … max_node_count 3", "ann", "c")
+		body = body.with("min_node_count", 3)
+		at(409, "node_count 5 … max_node_count 3", "ann", "c")
+		body = body.with("node_count", 2)
+		at(409, "node_count 2 … min_node_count 3", "ann", "c")
+		body = body.with("max_node_count", 0)
+		at(409, "node_count 2 … min_node_count 3", "ann", "c")
+		body = body.with("node_count", 3)
+	})
+	w.rule("role master", func() {
+		at(400, "role master", "ann", "c")
+		body = body.with("role", "worker")
+	})
+	w.ask("ann", "POST", groups, body, latest).want(202)
+}
+
+func TestNodeGroups_7_4_PatchRefused(t *testing.T) {
+	w := newWorld(t, storetest.New(t))
+	w.ready()
+	w.ask("ann", "POST", groups, object{"name": "gpu", "node_count": 2, "min_node_count": 1, "max_node_count": 3}, latest).want(202)
+	path := groups + "/gpu"
+	for _, row := range []struct {
+		words string
+		patch any
+		as    int
+	}{
+		{"min_node_count 3", patchOf("replace", "/min_node_count", 3), 409}, // node_count is 2
+		{"min_node_count 4 … max_node_count 3", patchOf("replace", "/min_node_count", 4), 409},
+		{"max_node_count 1", patchOf("replace", "/max_node_count", 1), 409},
+		{"min_node_count … 0 or more", patchOf("replace", "/min_node_count", -1), 400},
+		{"max_node_count … 0 or more", patchOf("replace", "/max_node_count", -1), 400},
+		{"min_node_count … integer", patchOf("replace", "/min_node_count", "1"), 400},
+		{"max_node_count … integer", patchOf("replace", "/max_node_count", "x"), 400},
+		{"max_node_count … or less", patchOf("replace", "/max_node_count", 1<<40), 400},
+		{"max_node_count … use replace", patchOf("add", "/max_node_count", 5), 400},
+		{"/colour", patchOf("add", "/colour", "red"), 400},
+		{"/node_labels", patchOf("replace", "/node_labels", "{}"), 400},
+		{"/node_taints", patchOf("replace", "/node_taints", "[]"), 400},
+		{"/name … internal", patchOf("replace", "/name", "x"), 400},
+		{"/labels … internal", patchOf("add", "/labels/a", "x"), 400},
+		{"array", object{"min_node_count": 1}, 400},
+		{"Missing argument", nil, 400},
+	} {
+		w.refused(row.as, row.words, "ann", "PATCH", path, row.patch, latest)
+	}
 }
