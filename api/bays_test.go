@@ -80,40 +80,6 @@ func TestBaymodels_12_AreTemplates(t *testing.T) {
 	})
 }
 
-func TestBaymodels_12_Refused(t *testing.T) {
-	w := newWorld(t, storetest.New(t))
-	for _, test := range []struct {
-		name   string
-		value  any
-		status int
-	}{
-		{"keypair_id", absent{}, 400},
-		{"keypair_id", nil, 400},
-		{"image_id", absent{}, 400},
-		{"image_id", "no-such-image", 400},
-		{"flavor_id", "no-such-flavor", 400},
-		{"network_driver", "no-such-driver", 400},
-		{"volume_driver", "no-such-driver", 400},
-		{"dns_nameserver", "8.8.8.8,1.1.1.1", 400},
-		{"dns_nameserver", "::1", 400},
-		{"labels", object{"a": 1}, 400},
-		{"project_id", "p", 400},
-		{"colour", "red", 400},
-		{"public", true, 403},
-	} {
-		w.ask("ann", "POST", "/v1/baymodels", keyed().with(test.name, test.value)).want(test.status)
-	}
-	w.ask("ann", "POST", "/v1/baymodels", keyed()).want(201)
-	w.ask("ann", "PATCH", "/v1/baymodels/swarm", patchOf("replace", "/public", true)).want(403).saying("baymodel:publish")
-	w.ask("ann", "PATCH", "/v1/baymodels/00000000-0000-4000-8000-000000000000", object{}).want(400)
-	w.ask("ann", "PATCH", "/v1/baymodels/nowhere", patchOf("replace", "/name", "x")).want(404)
-	w.ask("ann", "PATCH", "/v1/baymodels", "[]").want(400)
-	w.ask("ann", "DELETE", "/v1/baymodels", nil).want(400)
-	w.ask("ann", "DELETE", "/v1/baymodels/nowhere", nil).want(404)
-	w.ask("reader", "POST", "/v1/baymodels", keyed()).want(403)
-	w.ask("admin", "POST", "/v1/baymodels", keyed().with("public", true)).want(201).is("public", true)
-}
-
 func TestBays_12_AreClusters(t *testing.T) {
 	each(t, func(w *world) {
 		model1 := w.ask("ann", "POST", "/v1/baymodels", keyed().with("labels", object{"a": "1"})).want(201).text("uuid")
@@ -184,67 +150,159 @@ func TestBays_12_AreClusters(t *testing.T) {
 	})
 }
 
+// The table of §12: what the calls answer at 1.1, and from 1.2 on.
+func TestBays_12_Calls(t *testing.T) {
+	w := newWorld(t, storetest.New(t))
+	for _, version := range []string{"", version12, latest} {
+		var headers []string
+		old := version == ""
+		if !old {
+			headers = []string{version}
+		}
+		w.rule("baymodels", func() {
+			made := w.ask("ann", "POST", "/v1/baymodels", keyed(), headers...).want(201)
+			if made.header.Get("Location") == "" {
+				w.t.Error("no Location")
+			}
+			path := "/v1/baymodels/" + made.text("uuid")
+			w.ask("ann", "GET", path, nil, headers...).want(200)
+			w.ask("ann", "PATCH", path, patchOf("replace", "/name", "other"), headers...).want(200)
+			w.ask("ann", "DELETE", path, nil, headers...).want(204)
+		})
+		model := w.ask("ann", "POST", "/v1/baymodels", keyed(), headers...).want(201).text("uuid")
+		var id string
+		w.rule("POST /bays", func() {
+			if old {
+				made := w.ask("ann", "POST", "/v1/bays", object{"baymodel_id": model}).want(201)
+				hasKeys(w.t, made.body, bayKeys...)
+				id = made.text("uuid")
+				return
+			}
+			made := w.ask("ann", "POST", "/v1/bays", object{"baymodel_id": model}, version).want(202)
+			hasKeys(w.t, made.body, "uuid")
+			id = made.text("uuid")
+		})
+		w.rule("PATCH /bays/{ident}", func() {
+			if old {
+				hasKeys(w.t, w.ask("ann", "PATCH", "/v1/bays/"+id, "[]").want(200).body, bayKeys...)
+				return
+			}
+			hasKeys(w.t, w.ask("ann", "PATCH", "/v1/bays/"+id, "[]", version).want(202).body, "uuid")
+		})
+		w.rule("GET /bays, /bays/detail, /bays/{ident}", func() {
+			for _, path := range []string{"/v1/bays", "/v1/bays/detail", "/v1/bays/" + id} {
+				w.ask("ann", "GET", path, nil, headers...).want(200)
+			}
+		})
+		w.rule("DELETE /bays/{ident}", func() { w.ask("ann", "DELETE", "/v1/bays/"+id, nil, headers...).want(204) })
+	}
+}
+
+func TestBaymodels_12_Refused(t *testing.T) {
+	w := newWorld(t, storetest.New(t))
+	w.refusesFields("/v1/baymodels", keyed(), []field{
+		{name: "keypair_id", wrong: append(text(255), wrong{absent{}, "required"}, wrong{nil, "required"})},
+		{name: "name", wrong: text(255)},
+		{name: "coe", wrong: []wrong{{absent{}, "required"}, {"mesos", "not supported"}}},
+		{name: "image_id", wrong: append(text(255), wrong{absent{}, "required"})},
+		{name: "flavor_id", wrong: []wrong{{"no-such-flavor", "could not be found"}}},
+		{name: "network_driver", wrong: []wrong{{"none", "not supported"}}},
+		{name: "volume_driver", wrong: []wrong{{"none", "not supported"}}},
+		{name: "dns_nameserver", wrong: []wrong{{"8.8.8.8,1.1.1.1", "one IPv4 address"}, {"8.8.8.8 ", "one IPv4 address"}, {"::1", "IPv4"}, {"", "characters"}}},
+		{name: "labels", wrong: append(labelled(), wrong{object{"a": 1}, `"a" must be text`}, wrong{object{"a": true}, `"a" must be text`})},
+		{name: "project_id", wrong: readOnly()},
+		{name: "user_id", wrong: readOnly()},
+		{name: "colour", wrong: []wrong{{"red", "Unknown attribute"}}},
+	})
+	w.ask("ann", "POST", "/v1/baymodels", keyed()).want(201)
+	const path = "/v1/baymodels/swarm"
+	for _, image := range []string{"no-such-image", "plain"} { // one without os_distro
+		w.refused(400, "(vm, None, swarm-mode) not supported", "ann", "POST", "/v1/baymodels", keyed().with("image_id", image))
+	}
+	w.refused(403, "baymodel:publish", "ann", "POST", "/v1/baymodels", keyed().with("public", true))
+	w.refused(403, "baymodel:create", "reader", "POST", "/v1/baymodels", keyed())
+	w.refused(403, "baymodel:publish", "ann", "PATCH", path, patchOf("replace", "/public", true))
+	w.refused(403, "baymodel:update", "reader", "PATCH", path, patchOf("replace", "/name", "x"))
+	w.refused(403, "baymodel:delete", "reader", "DELETE", path, nil)
+	w.refused(400, "dns_nameserver … one IPv4 address", "ann", "PATCH", path, patchOf("add", "/dns_nameserver", "8.8.8.8,1.1.1.1"))
+	w.refused(400, "array", "ann", "PATCH", "/v1/baymodels/00000000-0000-4000-8000-000000000000", object{})
+	w.refused(404, "nowhere", "ann", "PATCH", "/v1/baymodels/nowhere", patchOf("replace", "/name", "x"))
+	w.refused(404, "swarm", "zoe", "PATCH", path, patchOf("replace", "/name", "x"))
+	w.refused(404, "swarm", "admin", "GET", path, nil) // no bay and no baymodel crosses projects
+	w.refused(404, "nowhere", "ann", "DELETE", "/v1/baymodels/nowhere", nil)
+	w.refused(400, "Missing argument", "ann", "PATCH", "/v1/baymodels", "[]")
+	w.refused(400, "Missing argument", "ann", "DELETE", "/v1/baymodels", nil)
+	w.ask("admin", "POST", "/v1/baymodels", keyed().with("public", true)).want(201).is("public", true)
+}
+
 func TestBays_12_Refused(t *testing.T) {
 	w := newWorld(t, storetest.New(t))
 	w.ask("ann", "POST", "/v1/baymodels", keyed()).want(201)
 	good := object{"name": "b", "baymodel_id": "swarm"}
-	for _, test := range []struct {
-		name  string
-		value any
-	}{
-		{"baymodel_id", absent{}},
-		{"baymodel_id", nil},
-		{"baymodel_id", "nowhere"}, // at every version, unlike clusters
-		{"node_count", 0},
-		{"master_count", 0},
-		{"master_count", nil},
-		{"master_count", 3}, // without master_lb_enabled
-		{"name", "1"},
-		{"flavor_id", "no-such-flavor"},
-		{"bay_create_timeout", -1},
-		{"cluster_template_id", "swarm"},
-		{"create_timeout", 3},
-		{"keypair", "key"},
-		{"keypair_id", "key"},
-		{"external_network_id", "public"},
-		{"health_status", "HEALTHY"},
-		{"merge_labels", true},
-		{"faults", object{}},
-		{"project_id", "p"},
-		{"user_id", "u"},
-		{"api_address", "x"},
-	} {
-		for _, version := range []string{version12, latest} {
-			w.ask("ann", "POST", "/v1/bays", good.with(test.name, test.value), version).want(400)
-		}
+	unknown := []wrong{{"x", "Unknown attribute"}}
+	for _, version := range []string{"OpenStack-API-Version: container-infra 1.1", version12, latest} {
+		w.refusesFields("/v1/bays", good, []field{
+			{name: "baymodel_id", wrong: []wrong{ // at every version, unlike clusters
+				{absent{}, "required"},
+				{nil, "could not be found"},
+				{"", "could not be found"},
+				{"nowhere", "could not be found"},
+			}},
+			{name: "name", wrong: []wrong{{"1", "must match"}, {"", "characters"}, {7, "text"}}},
+			{name: "node_count", wrong: integer(1)}, // at every version
+			{name: "master_count", wrong: append(integer(1), wrong{nil, "null"}, wrong{2, "odd"}, wrong{3, "master_lb_enabled"})},
+			{name: "docker_volume_size", wrong: integer(1)},
+			{name: "flavor_id", wrong: append(text(255), wrong{"no-such-flavor", "could not be found"})},
+			{name: "master_flavor_id", wrong: append(text(255), wrong{"no-such-flavor", "could not be found"})},
+			{name: "bay_create_timeout", wrong: integer(0)},
+			{name: "labels", wrong: labelled()},
+			{name: "discovery_url", wrong: []wrong{{1, "text"}}},
+			{name: "cluster_template_id", wrong: unknown},
+			{name: "create_timeout", wrong: unknown},
+			{name: "keypair", wrong: unknown},
+			{name: "keypair_id", wrong: unknown},
+			{name: "external_network_id", wrong: unknown},
+			{name: "health_status", wrong: unknown},
+			{name: "health_status_reason", wrong: unknown},
+			{name: "merge_labels", wrong: unknown},
+			{name: "labels_added", wrong: unknown},
+			{name: "faults", wrong: unknown},
+			{name: "project_id", wrong: unknown},
+			{name: "user_id", wrong: unknown},
+			{name: "api_address", wrong: readOnly()},
+			{name: "stack_id", wrong: readOnly()},
+		}, version)
 	}
 	id := w.ask("ann", "POST", "/v1/bays", good, latest).want(202).text("uuid")
 	w.finish(id, model.CreateComplete)
-	for _, test := range []struct {
-		patch  any
-		status int
+	for _, row := range []struct {
+		words string
+		patch any
 	}{
-		{patchOf("replace", "/node_count", 0), 400},
-		{patchOf("replace", "/node_count", "2"), 400},
-		{patchOf("replace", "/name", "x"), 400},
-		{patchOf("replace", "/bay_create_timeout", 5), 400},
-		{patchOf("remove", "/baymodel_id", absent{}), 400},
-		{patchOf("replace", "/health_status", "HEALTHY"), 400},
-		{patchOf("add", "/keypair", "x"), 400},
-		{patchOf("replace", "/api_address", "x"), 400},
-		{object{}, 400},
-		{nil, 400},
+		{"node_count … 1 or more", patchOf("replace", "/node_count", 0)},
+		{"node_count … integer", patchOf("replace", "/node_count", "2")},
+		{"change name", patchOf("replace", "/name", "x")},
+		{"change bay_create_timeout", patchOf("replace", "/bay_create_timeout", 5)},
+		{"baymodel_id … mandatory", patchOf("remove", "/baymodel_id", absent{})},
+		{"/health_status does not exist", patchOf("replace", "/health_status", "HEALTHY")},
+		{"/keypair", patchOf("add", "/keypair", "x")},
+		{"/api_address … internal", patchOf("replace", "/api_address", "x")},
+		{"array", object{}},
+		{"Missing argument", nil},
 	} {
-		w.ask("ann", "PATCH", "/v1/bays/b", test.patch, latest).want(test.status)
+		w.refused(400, row.words, "ann", "PATCH", "/v1/bays/b", row.patch, latest)
 	}
-	w.untouched(id, "refused", 1)
-	w.ask("ann", "PATCH", "/v1/bays/b?rollback=true", "[]", version12).want(400)
-	w.ask("ann", "PATCH", "/v1/bays/nowhere", patchOf("replace", "/name", "x")).want(404)
-	w.ask("ann", "DELETE", "/v1/bays/nowhere", nil).want(404)
-	w.ask("ann", "PATCH", "/v1/bays", "[]").want(400)
-	w.ask("ann", "DELETE", "/v1/bays", nil).want(400)
-	w.ask("reader", "POST", "/v1/bays", good).want(403)
+	w.refused(400, "rollback", "ann", "PATCH", "/v1/bays/b?rollback=true", "[]", version12)
+	w.refused(404, "nowhere", "ann", "PATCH", "/v1/bays/nowhere", patchOf("replace", "/name", "x"))
+	w.refused(404, "nowhere", "ann", "DELETE", "/v1/bays/nowhere", nil)
+	w.refused(404, id, "zoe", "GET", "/v1/bays/"+id, nil)
+	w.refused(404, id, "admin", "GET", "/v1/bays/"+id, nil)
+	w.refused(400, "Missing argument", "ann", "PATCH", "/v1/bays", "[]")
+	w.refused(400, "Missing argument", "ann", "DELETE", "/v1/bays", nil)
+	w.refused(403, "bay:create", "reader", "POST", "/v1/bays", good)
+	w.refused(403, "bay:update", "reader", "PATCH", "/v1/bays/b", "[]")
+	w.refused(403, "bay:delete", "reader", "DELETE", "/v1/bays/b", nil)
 	// The quota is the same as for clusters.
 	w.ask("admin", "POST", "/v1/quotas", object{"project_id": "project-1", "hard_limit": 1}).want(201)
-	w.ask("ann", "POST", "/v1/bays", good).want(403)
+	w.refused(403, "quota of 1 clusters", "ann", "POST", "/v1/bays", good)
 }

@@ -64,7 +64,8 @@ func (a *API) signCertificate(c *call) (response, error) {
 	}
 	cluster, err := a.cluster(c, *ident)
 	if e, ok := errors.AsType[*Error](err); ok && e.Status == http.StatusNotFound {
-		return response{}, badRequest("%s", e.Detail) // of all calls only this one says 400
+		// Of all calls only this one says 400.
+		return response{}, badRequest("Cluster %s (cluster_uuid) could not be found.", *ident)
 	}
 	if err != nil {
 		return response{}, err
@@ -73,13 +74,15 @@ func (a *API) signCertificate(c *call) (response, error) {
 		return response{}, err
 	}
 	kind, authorities := authorityKind(word), a.Certificates.Of(cluster)
-	// An authority is made when it is first asked for, here as well.
-	if _, err := authorities.AuthorityOf(c.Context(), kind); err != nil {
-		return response{}, err
-	}
 	pem, err := authorities.Sign(c.Context(), kind, []byte(request))
+	if errors.Is(err, store.ErrNotFound) { // the authority is made when it is first needed
+		if _, err := authorities.AuthorityOf(c.Context(), kind); err != nil {
+			return response{}, err
+		}
+		pem, err = authorities.Sign(c.Context(), kind, []byte(request))
+	}
 	if errors.Is(err, ca.ErrRequest) {
-		return response{}, badRequest("%s", sentence(err.Error()))
+		return response{}, badRequest("Invalid input for attribute \"csr\": %s", sentence(err.Error()))
 	}
 	if err != nil {
 		return response{}, err

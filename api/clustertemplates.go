@@ -329,15 +329,15 @@ func checkStorage(driver *string, sizeGiB *int) error {
 }
 
 // checkKind demands a driver for the template's kind. An image that is not
-// there counts as one without a distro; it is reported later.
+// there, or has no distro, makes it a kind without one.
 func (a *API) checkKind(c *call, t *model.ClusterTemplate) error {
 	kind := *t
 	if kind.ClusterDistro == nil {
 		image, err := a.Images.Image(c.Context(), t.ImageID)
 		switch {
-		case err == nil:
+		case err == nil && image.Distro != "":
 			kind.ClusterDistro = &image.Distro
-		case !isCatalogAnswer(err):
+		case err != nil && !isCatalogAnswer(err):
 			return err
 		}
 	}

@@ -88,29 +88,86 @@ func TestCertificates_8_ShowAndSign(t *testing.T) {
 	})
 }
 
-func TestCertificates_8_WhatIsRefused(t *testing.T) {
+func TestCertificates_8_Calls(t *testing.T) {
 	w := newWorld(t, storetest.New(t))
-	id := w.cluster(object{"cluster_template_id": w.template(swarm())})
+	id := w.ready()
+	other := w.cluster(object{"name": "twin", "cluster_template_id": "swarm"})
+	w.cluster(object{"name": "twin", "cluster_template_id": "swarm"})
 	csr := request(t)
-	for _, body := range []object{
-		{},
-		{"csr": csr},
-		{"cluster_uuid": nil, "csr": csr},
-		{"cluster_uuid": id},
-		{"cluster_uuid": id, "csr": ""},
-		{"cluster_uuid": id, "csr": nil},
-		{"cluster_uuid": id, "csr": "-----BEGIN CERTIFICATE REQUEST-----\nx\n-----END CERTIFICATE REQUEST-----"},
-		{"cluster_uuid": "nowhere", "csr": csr},
-		{"cluster_uuid": id, "csr": csr, "colour": "red"},
-		{"cluster_uuid": id, "csr": csr, "links": []string{}},
-	} {
-		w.ask("ann", "POST", "/v1/certificates", body).want(400)
+	w.rule("GET /certificates/{cluster}", func() {
+		w.refused(404, "Cluster nowhere", "ann", "GET", "/v1/certificates/nowhere", nil)
+		w.refused(409, "Multiple clusters", "ann", "GET", "/v1/certificates/twin", nil)
+		w.refused(404, id, "zoe", "GET", "/v1/certificates/"+id, nil)
+		w.refused(404, id, "admin", "GET", "/v1/certificates/"+id, nil) // the own project only
+		w.refused(403, "certificate:get", "bob", "GET", "/v1/certificates/c", nil)
+		w.refused(400, "colour", "ann", "GET", "/v1/certificates/c?colour=red", nil)
+		w.refused(400, "ca_cert_type … given 2 times", "ann", "GET", "/v1/certificates/c?ca_cert_type=etcd&ca_cert_type=ca", nil)
+	})
+	w.rule("POST /certificates", func() {
+		w.refused(400, "object", "ann", "POST", "/v1/certificates", "[]")
+		w.refused(400, "Missing argument", "ann", "POST", "/v1/certificates", nil)
+		w.refused(409, "Multiple clusters", "ann", "POST", "/v1/certificates", object{"cluster_uuid": "twin", "csr": csr})
+		w.refused(403, "certificate:create", "bob", "POST", "/v1/certificates", object{"cluster_uuid": id, "csr": csr})
+		w.refused(403, "certificate:create", "reader", "POST", "/v1/certificates", object{"cluster_uuid": id, "csr": csr})
+	})
+	w.rule("PATCH /certificates/{cluster}", func() {
+		w.refused(400, "object", "ann", "PATCH", "/v1/certificates/c", "[]")
+		w.refused(400, "Unknown attribute … colour", "ann", "PATCH", "/v1/certificates/c", object{"colour": "red"})
+		w.refused(404, "Cluster nowhere", "ann", "PATCH", "/v1/certificates/nowhere", nil)
+		w.refused(404, "Cluster "+id, "admin", "PATCH", "/v1/certificates/"+id, nil)
+		w.refused(404, "Cluster "+id, "zoe", "PATCH", "/v1/certificates/"+id, nil)
+		w.refused(403, "certificate:rotate_ca", "reader", "PATCH", "/v1/certificates/c", nil)
+		w.refused(400, "TLS disabled", "ann", "PATCH", "/v1/certificates/"+w.cluster(object{
+			"cluster_template_id": w.template(swarm().with("tls_disabled", true)),
+		}), nil)
+		for _, kind := range []string{"application/octet-stream", "text/plain", ""} { // without a body any type will do
+			w.refused(400, "CREATE_IN_PROGRESS", "ann", "PATCH", "/v1/certificates/"+other, nil, "Content-Type: "+kind)
+		}
+		w.refused(400, "CREATE_IN_PROGRESS", "ann", "PATCH", "/v1/certificates/"+other, object{})
+		w.refused(400, "Missing argument", "ann", "PATCH", "/v1/certificates", nil)
+	})
+	w.rule("no list, no DELETE", func() {
+		w.refused(405, "no such method", "ann", "GET", "/v1/certificates", nil)
+		w.refused(405, "no such method", "ann", "DELETE", "/v1/certificates/c", nil)
+	})
+	w.refusesFields("/v1/certificates", object{"cluster_uuid": id, "csr": csr}, []field{
+		{name: "cluster_uuid", wrong: append(text(255), wrong{absent{}, "required"}, wrong{nil, "required"}, wrong{strings.Repeat("x", 256), "characters"})},
+		{name: "bay_uuid", wrong: text(255)},
+		{name: "csr", wrong: []wrong{{absent{}, "required"}, {nil, "required"}, {"", "characters"}, {7, "text"}}},
+		{name: "ca_cert_type", wrong: []wrong{{7, "text"}, {strings.Repeat("x", 256), "255"}}},
+		{name: "links", wrong: readOnly()},
+		{name: "created_at", wrong: readOnly()},
+		{name: "updated_at", wrong: readOnly()},
+		{name: "colour", wrong: []wrong{{"red", "Unknown attribute"}}},
+	})
+	w.rule("csr that is none", func() {
+		for _, wrong := range []string{"x", "-----BEGIN CERTIFICATE REQUEST-----\nx\n-----END CERTIFICATE REQUEST-----", strings.ReplaceAll(csr, "CERTIFICATE REQUEST", "CERTIFICATE")} {
+			w.refused(400, "csr", "ann", "POST", "/v1/certificates", object{"cluster_uuid": id, "csr": wrong})
+		}
+	})
+	w.rule("cluster that is not there: 400, not 404", func() {
+		w.refused(400, "nowhere … cluster_uuid", "ann", "POST", "/v1/certificates", object{"cluster_uuid": "nowhere", "csr": csr})
+		w.refused(400, "nowhere … cluster_uuid", "ann", "POST", "/v1/certificates", object{"bay_uuid": "nowhere", "csr": csr})
+		w.refused(400, id+" … cluster_uuid", "zoe", "POST", "/v1/certificates", object{"cluster_uuid": id, "csr": csr})
+		w.refused(400, id+" … cluster_uuid", "admin", "POST", "/v1/certificates", object{"cluster_uuid": id, "csr": csr})
+	})
+	w.rule("pem", func() {
+		signed := w.ask("ann", "POST", "/v1/certificates", object{"cluster_uuid": id, "csr": csr, "pem": 7}).want(201)
+		signed.is("csr", csr)
+		parseCertificate(w.t, signed.text("pem"))
+	})
+}
+
+// Begins with 1.12; 1.11 is the highest that is served.
+func TestCredentials_9_AreNotThere(t *testing.T) {
+	w := newWorld(t, storetest.New(t))
+	w.ready()
+	w.refused(404, "not known", "ann", "PATCH", "/v1/credentials/c", nil, latest)
+	w.refused(404, "not known", "ann", "GET", "/v1/credentials/c", nil, latest)
+	a := w.ask("ann", "PATCH", "/v1/certificates/c", nil, "OpenStack-API-Version: container-infra 1.12")
+	if a.status != 406 || a.error()["max_version"] != "1.11" {
+		t.Errorf("1.12: %d %s", a.status, a.raw)
 	}
-	w.ask("bob", "POST", "/v1/certificates", object{"cluster_uuid": id, "csr": csr}).want(403)
-	w.ask("zoe", "POST", "/v1/certificates", object{"cluster_uuid": id, "csr": csr}).want(400)
-	w.ask("ann", "GET", "/v1/certificates/nowhere", nil).want(404)
-	w.ask("ann", "GET", "/v1/certificates", nil).want(405)
-	w.ask("ann", "DELETE", "/v1/certificates/"+id, nil).want(405)
 }
 
 func TestCertificates_8_Rotation(t *testing.T) {
@@ -161,27 +218,11 @@ func TestQuotas_10_1_LifeOfAQuota(t *testing.T) {
 		w.ask("admin", "POST", "/v1/quotas", object{"project_id": "project-2"}).want(201).is("hard_limit", 1.0)
 		w.ask("admin", "POST", "/v1/quotas", object{"project_id": "project-3", "id": 77}).want(201).is("id", 77.0)
 
-		for _, refused := range []object{
-			{},
-			{"project_id": nil},
-			{"project_id": ""},
-			{"project_id": "project-4", "resource": "Node"},
-			{"project_id": "project-4", "hard_limit": -1},
-			{"project_id": "project-4", "colour": "red"},
-		} {
-			w.ask("admin", "POST", "/v1/quotas", refused).want(400)
-		}
-		w.ask("admin", "POST", "/v1/quotas", object{"project_id": "made-up"}).want(404)
-		w.ask("ann", "POST", "/v1/quotas", body).want(403)
-
 		path := "/v1/quotas/project-1/Cluster"
 		for range 2 {
 			w.ask("admin", "PATCH", path, object{"project_id": "ignored", "resource": "Cluster", "hard_limit": 9}).want(202).is("hard_limit", 9.0)
 		}
 		w.ask("admin", "PATCH", path, object{}).want(202).is("hard_limit", 1.0)
-		w.ask("admin", "PATCH", path, "[]").want(400)
-		w.ask("admin", "PATCH", "/v1/quotas/project-9/Cluster", object{}).want(404)
-
 		w.ask("admin", "DELETE", path, nil).want(204)
 		w.ask("admin", "DELETE", path, nil).want(404)
 	})
@@ -207,10 +248,69 @@ func TestQuotas_10_1_Lists(t *testing.T) {
 		if len(rest) != 1 || rest[0]["project_id"] != "project-2" {
 			w.t.Errorf("second page: %v", rest)
 		}
-		w.ask("admin", "GET", "/v1/quotas?marker=x", nil).want(400)
-		w.ask("admin", "GET", "/v1/quotas?marker=4711", nil).want(404)
-		w.ask("admin", "GET", "/v1/quotas?all_tenants=perhaps", nil).want(400)
-		w.ask("ann", "GET", "/v1/quotas?all_tenants=1", nil).want(403)
+	})
+}
+
+func TestQuotas_10_1_Refused(t *testing.T) {
+	w := newWorld(t, storetest.New(t))
+	good := object{"project_id": "project-4", "resource": "Cluster", "hard_limit": 5}
+	w.ask("admin", "POST", "/v1/quotas", good.with("project_id", "project-1")).want(201)
+	const one = "/v1/quotas/project-1/Cluster"
+	fields := []field{
+		{name: "id", wrong: append(integer(1), wrong{"x", "integer"})},
+		{name: "project_id", wrong: append(text(255), wrong{absent{}, "required"}, wrong{nil, "required"})},
+		{name: "resource", wrong: []wrong{{"Node", "not one of Cluster"}, {"cluster", "not one of Cluster"}, {"", "not one of Cluster"}, {1, "text"}}},
+		{name: "hard_limit", wrong: integer(0)},
+		{name: "created_at", wrong: readOnly()},
+		{name: "updated_at", wrong: readOnly()},
+		{name: "colour", wrong: []wrong{{"red", "Unknown attribute"}}},
+	}
+	for _, f := range fields {
+		w.rule(f.name, func() {
+			for _, v := range f.wrong {
+				w.refused(400, f.name+" … "+v.rule, "admin", "POST", "/v1/quotas", good.with(f.name, v.value))
+				if v.rule != "required" {
+					w.refused(400, f.name+" … "+v.rule, "admin", "PATCH", one, good.with(f.name, v.value))
+				}
+			}
+		})
+	}
+	w.rule("GET /quotas", func() {
+		w.refused(403, "quota:get_all", "ann", "GET", "/v1/quotas", nil)
+		w.refused(403, "quota:get_all", "ann", "GET", "/v1/quotas?all_tenants=1", nil)
+		w.refused(400, "all_tenants … true or false", "admin", "GET", "/v1/quotas?all_tenants=perhaps", nil)
+		w.refused(400, "marker", "admin", "GET", "/v1/quotas?marker=x", nil)
+		w.refused(400, "marker", "admin", "GET", "/v1/quotas?marker=00000000-0000-4000-8000-000000000000", nil)
+		w.refused(404, "marker", "admin", "GET", "/v1/quotas?all_tenants=1&marker=4711", nil)
+	})
+	w.rule("GET /quotas/{project_id}/{resource}", func() {
+		w.refused(403, "another project", "ann", "GET", "/v1/quotas/project-2/Cluster", nil)
+		w.refused(400, "Missing argument", "ann", "GET", "/v1/quotas/project-1", nil)
+	})
+	w.rule("POST /quotas", func() {
+		w.refused(403, "quota:create", "ann", "POST", "/v1/quotas", good)
+		w.refused(409, "project-1 has a quota for Cluster already", "admin", "POST", "/v1/quotas", good.with("project_id", "project-1"))
+		w.refused(404, "Project made-up", "admin", "POST", "/v1/quotas", good.with("project_id", "made-up"))
+		w.refused(400, "object", "admin", "POST", "/v1/quotas", "[]")
+		w.refused(400, "Missing argument", "admin", "POST", "/v1/quotas", nil)
+	})
+	w.rule("PATCH /quotas/{project_id}/{resource}", func() {
+		w.refused(403, "quota:update", "ann", "PATCH", one, good)
+		w.refused(400, "object", "admin", "PATCH", one, "[]") // no JSON patch
+		w.refused(404, "project-9 has no quota for Cluster", "admin", "PATCH", "/v1/quotas/project-9/Cluster", object{})
+		w.refused(404, "no quota for Node", "admin", "PATCH", "/v1/quotas/project-1/Node", object{})
+		w.refused(400, "Missing argument", "admin", "PATCH", "/v1/quotas/project-1", object{})
+		w.refused(400, "Missing argument", "admin", "PATCH", "/v1/quotas", object{})
+	})
+	w.rule("DELETE /quotas/{project_id}/{resource}", func() {
+		w.refused(403, "quota:delete", "ann", "DELETE", one, nil)
+		w.refused(404, "project-9 has no quota", "admin", "DELETE", "/v1/quotas/project-9/Cluster", nil)
+		w.refused(400, "Missing argument", "admin", "DELETE", "/v1/quotas/project-1", nil)
+		w.refused(400, "Missing argument", "admin", "DELETE", "/v1/quotas", nil)
+	})
+	w.rule("enforcement", func() { // hard_limit 0 forbids all
+		w.ask("admin", "PATCH", one, object{"hard_limit": 0}).want(202)
+		w.refused(403, "quota of 0 clusters", "ann", "POST", "/v1/clusters", object{"cluster_template_id": w.template(swarm())})
 	})
 }
 
@@ -236,67 +336,123 @@ func TestStats_10_2(t *testing.T) {
 			a.is("clusters", test.clusters)
 			a.is("nodes", test.nodes)
 		}
-		w.ask("zoe", "GET", "/v1/stats?project_id=project-1", nil).want(403)
-		w.ask("ann", "GET", "/v1/stats?type=node", nil).want(400)
 	})
+	w := newWorld(t, storetest.New(t))
+	w.refused(403, "statistics of another project", "zoe", "GET", "/v1/stats?project_id=project-1", nil)
+	for _, kind := range []string{"node", "", "clusters"} {
+		w.refused(400, "type of statistics", "ann", "GET", "/v1/stats?type="+kind, nil)
+	}
+	w.refused(400, "Unknown argument … colour", "ann", "GET", "/v1/stats?colour=red", nil)
+	w.refused(400, "project_id … given 2 times", "ann", "GET", "/v1/stats?project_id=a&project_id=b", nil)
 }
 
 func TestServices_10_3(t *testing.T) {
 	each(t, func(w *world) {
-		w.ask("ann", "GET", "/v1/mservices", nil).want(403)
 		w.ask("admin", "GET", "/v1/mservices", nil).want(200).is("mservices", []any{})
 		for range 2 {
 			if err := w.store.Heartbeat(w.t.Context(), "host-1", "magnum-conductor"); err != nil {
 				w.t.Fatal(err)
 			}
 		}
-		one := w.ask("admin", "GET", "/v1/mservices", nil).want(200).items("mservices")[0]
+		if err := w.store.Heartbeat(w.t.Context(), "host-2", "magnum-conductor"); err != nil {
+			w.t.Fatal(err)
+		}
+		a := w.ask("admin", "GET", "/v1/mservices/", nil).want(200)
+		hasKeys(w.t, a.body, "mservices") // never next
+		all := a.items("mservices")
+		one := all[0]
 		hasKeys(w.t, one, "id", "host", "binary", "state", "report_count", "disabled", "disabled_reason", "created_at", "updated_at")
-		if one["id"] != 1.0 || one["state"] != "up" || one["report_count"] != 2.0 || one["binary"] != "magnum-conductor" {
-			w.t.Errorf("service: %v", one)
+		for name, want := range map[string]any{
+			"id": 1.0, "host": "host-1", "binary": "magnum-conductor", "state": "up", "report_count": 2.0, "disabled": false, "disabled_reason": nil,
+		} {
+			if one[name] != want {
+				w.t.Errorf("%s is %v, want %v", name, one[name], want)
+			}
 		}
-		w.now = w.now.Add(200 * time.Second)
-		if one = w.ask("admin", "GET", "/v1/mservices", nil).want(200).items("mservices")[0]; one["state"] != "down" {
-			w.t.Errorf("silent for 200 s: %v", one)
+		if len(all) != 2 || all[1]["id"] != 2.0 || all[1]["report_count"] != 1.0 {
+			w.t.Errorf("ordered by id: %v", all)
 		}
-		w.ask("admin", "GET", "/v1/mservices?limit=1", nil).want(400)
 	})
+	w := newWorld(t, storetest.New(t))
+	w.refused(403, "magnum-service:get_all", "ann", "GET", "/v1/mservices", nil)
+	for _, name := range []string{"limit", "marker", "sort_key", "sort_dir", "host"} {
+		w.refused(400, "Unknown argument … "+name, "admin", "GET", "/v1/mservices?"+name+"=1", nil)
+	}
+}
+
+func TestServices_17_3_StateOfAService(t *testing.T) {
+	w := newWorld(t, storetest.New(t))
+	if err := w.store.Heartbeat(t.Context(), "host-1", "magnum-conductor"); err != nil {
+		t.Fatal(err)
+	}
+	state := func() any {
+		return w.ask("admin", "GET", "/v1/mservices", nil).want(200).items("mservices")[0]["state"]
+	}
+	began := w.now
+	for _, row := range []struct {
+		rule, change string
+		silent       time.Duration
+		want         string
+	}{
+		{"last_seen_up", "", 170 * time.Second, "up"},
+		{"last_seen_up, too long ago", "", 200 * time.Second, "down"},
+		{"updated_at in its place", "last_seen_up = NULL, updated_at = created_at", 170 * time.Second, "up"},
+		{"updated_at, too long ago", "last_seen_up = NULL", 200 * time.Second, "down"},
+		{"created_at in their place", "updated_at = NULL", 170 * time.Second, "up"},
+		{"created_at, too long ago", "updated_at = NULL", 200 * time.Second, "down"},
+		{"forced_down", "forced_down = 1", 0, "down"},
+	} {
+		w.rule(row.rule, func() {
+			if row.change != "" {
+				w.put("UPDATE service_records SET " + row.change)
+			}
+			w.now = began.Add(row.silent)
+			if got := state(); got != row.want {
+				w.t.Errorf("%v, want %s", got, row.want)
+			}
+		})
+	}
 }
 
 func TestFederations_11_ThereAreNone(t *testing.T) {
 	w := newWorld(t, storetest.New(t))
 	id := w.cluster(object{"name": "c", "cluster_template_id": w.template(swarm())})
-	for _, path := range []string{"/v1/federations", "/v1/federations/detail", "/v1/federations?limit=3"} {
-		w.ask("ann", "GET", path, nil).want(200).is("federations", []any{})
-	}
-	w.ask("ann", "GET", "/v1/federations/x", nil).want(404)
-	w.ask("ann", "DELETE", "/v1/federations/x", nil).want(404)
-	w.ask("ann", "PATCH", "/v1/federations/x", patchOf("add", "/member_ids", id)).want(404)
-	w.ask("ann", "PATCH", "/v1/federations/x", "[]").want(400)
 	good := object{"name": "f", "hostcluster_id": id, "properties": object{"dns-zone": "example.org"}}
-	for _, test := range []struct {
-		name   string
-		value  any
-		status int
-	}{
-		{"hostcluster_id", absent{}, 400},
-		{"hostcluster_id", "nowhere", 404},
-		{"properties", absent{}, 400},
-		{"properties", object{}, 400},
-		{"name", "1", 400},
-		{"colour", "red", 400},
-	} {
-		w.ask("ann", "POST", "/v1/federations", good.with(test.name, test.value)).want(test.status)
+	const one = "/v1/federations/x"
+	w.rule("GET /federations", func() {
+		for _, path := range []string{"/v1/federations", "/v1/federations/detail", "/v1/federations?limit=3"} {
+			w.ask("ann", "GET", path, nil).want(200).is("federations", []any{})
+		}
+		w.refused(404, "Federation x", "ann", "GET", one, nil)
+		w.refused(404, "Federation 00000000-0000-4000-8000-000000000000", "ann", "GET", "/v1/federations?marker=00000000-0000-4000-8000-000000000000", nil)
+	})
+	w.rule("POST /federations", func() {
+		// Accepted, and as in Magnum never seen again.
+		made := w.ask("ann", "POST", "/v1/federations", good).want(202)
+		hasKeys(w.t, made.body, "uuid")
+		w.ask("ann", "POST", "/v1/federations", good.with("name", absent{})).want(202)
+		w.refused(404, "Federation "+made.text("uuid"), "ann", "GET", "/v1/federations/"+made.text("uuid"), nil)
+		w.ask("ann", "GET", "/v1/federations", nil).want(200).is("federations", []any{})
+		w.refused(403, "federation:create", "reader", "POST", "/v1/federations", good)
+		w.refused(404, "Cluster "+id, "zoe", "POST", "/v1/federations", good)
+		w.refused(404, "Cluster nowhere", "ann", "POST", "/v1/federations", good.with("hostcluster_id", "nowhere"))
+	})
+	w.refusesFields("/v1/federations", good, []field{
+		{name: "name", wrong: []wrong{{"1", "must match"}, {"", "characters"}, {strings.Repeat("x", 243), "242"}, {5, "text"}}},
+		{name: "hostcluster_id", wrong: append(text(255), wrong{absent{}, "required"}, wrong{nil, "required"})},
+		{name: "properties", wrong: append(labelled(), wrong{absent{}, "dns-zone"}, wrong{nil, "dns-zone"}, wrong{object{}, "dns-zone"})},
+		{name: "colour", wrong: []wrong{{"red", "Unknown attribute"}}},
+	})
+	w.rule("PATCH /federations/{ident}", func() {
+		patch := patchOf("add", "/member_ids", id)
+		w.refused(404, "Federation x", "ann", "PATCH", one, patch)
+		w.refused(404, "Federation x", "ann", "PATCH", one+"?rollback=true", patch)
+		w.refused(400, "rollback … true or false", "ann", "PATCH", one+"?rollback=perhaps", patch)
+		w.refused(400, "array", "ann", "PATCH", one, object{})
+		w.refused(400, "must not be empty", "ann", "PATCH", one, "[]")
+	})
+	w.rule("DELETE /federations/{ident}", func() { w.refused(404, "Federation x", "ann", "DELETE", one, nil) })
+	if n := len(w.operations(id)); n != 1 {
+		t.Errorf("%d operations on the host cluster", n)
 	}
-	// Accepted, and as in Magnum never seen again.
-	made := w.ask("ann", "POST", "/v1/federations", good).want(202)
-	hasKeys(t, made.body, "uuid")
-	w.ask("ann", "GET", "/v1/federations/"+made.text("uuid"), nil).want(404)
-	w.ask("ann", "DELETE", "/v1/federations/"+made.text("uuid"), nil).want(404)
-	w.ask("ann", "PATCH", "/v1/federations/x?rollback=true", patchOf("add", "/member_ids", id)).want(404)
-	w.ask("ann", "PATCH", "/v1/federations/x?rollback=perhaps", patchOf("add", "/member_ids", id)).want(400)
-	w.ask("ann", "POST", "/v1/federations", good.with("name", absent{})).want(202)
-	w.ask("reader", "POST", "/v1/federations", good).want(403)
-	w.ask("zoe", "POST", "/v1/federations", good).want(404)
-	w.ask("ann", "GET", "/v1/federations", nil).want(200).is("federations", []any{})
 }
