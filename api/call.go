@@ -163,8 +163,8 @@ func (a *API) anyPage(c *call) (store.Page, error) {
 		p.Limit = min(n, a.config.MaxLimit)
 	}
 	if key, given := c.args["sort_key"]; given {
-		if key == "" { // which is the default's word in the store
-			return p, store.ErrBadSortKey
+		if key == "" {
+			return p, badRequest("The sort_key is empty.")
 		}
 		p.SortKey = key
 	}

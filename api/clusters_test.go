@@ -3,7 +3,6 @@
 package api_test
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -624,29 +623,6 @@ func (w *world) joined(cluster string, addresses ...string) {
 	}
 }
 
-func TestTenancy_3_5_WhoReachesOverProjects(t *testing.T) {
-	each(t, func(w *world) {
-		id := w.cluster(object{"name": "c", "cluster_template_id": w.template(swarm())})
-		for _, ident := range []string{id, "c"} {
-			w.ask("zoe", "GET", "/v1/clusters/"+ident, nil).want(404)
-			w.ask("zoe", "DELETE", "/v1/clusters/"+ident, nil).want(404)
-			w.ask("admin", "GET", "/v1/clusters/"+ident, nil).want(200)
-			w.ask("admin", "POST", "/v1/clusters/"+ident+"/actions/resize", object{"node_count": 1}, latest).want(404)
-			w.ask("admin", "GET", "/v1/clusters/"+ident+"/nodegroups", nil, latest).want(200)
-			w.ask("admin", "GET", "/v1/certificates/"+ident, nil).want(404)
-			w.ask("admin", "POST", "/v1/certificates", object{"cluster_uuid": ident, "csr": "x"}).want(400)
-		}
-		if n := len(w.ask("zoe", "GET", "/v1/clusters/detail", nil).items("clusters")); n != 0 {
-			w.t.Errorf("zoe sees %d clusters", n)
-		}
-		if n := len(w.ask("admin", "GET", "/v1/clusters", nil).items("clusters")); n != 1 {
-			w.t.Errorf("admin sees %d clusters", n)
-		}
-		w.ask("zoe", "GET", "/v1/clusters?marker="+id, nil).want(404)
-		w.ask("admin", "DELETE", "/v1/clusters/"+id, nil).want(204)
-	})
-}
-
 func TestQuotas_10_1_Enforcement(t *testing.T) {
 	each(t, func(w *world) {
 		body := object{"cluster_template_id": w.template(swarm())}
@@ -784,126 +760,4 @@ func TestActions_6_2_Upgrade(t *testing.T) {
 		}
 		w.ask("ann", "DELETE", "/v1/clusters/c", nil).want(204) // supersedes it
 	})
-}
-
-func TestNodeGroups_7_ListAndShow(t *testing.T) {
-	each(t, func(w *world) {
-		id := w.cluster(object{"name": "c", "cluster_template_id": w.template(swarm()), "node_count": 3, "labels": object{"min_node_count": "1"}})
-		a := w.ask("ann", "GET", "/v1/clusters/c/nodegroups", nil, latest).want(200)
-		groups := a.items("nodegroups")
-		if len(groups) != 2 || groups[0]["name"] != "default-master" || groups[1]["node_count"] != 3.0 {
-			w.t.Fatalf("groups: %v", groups)
-		}
-		hasKeys(w.t, groups[1], "uuid", "name", "flavor_id", "image_id", "node_count", "role", "min_node_count", "max_node_count",
-			"is_default", "stack_id", "status", "merge_labels")
-		if groups[1]["min_node_count"] != 0.0 {
-			w.t.Error("lists show min_node_count as 0")
-		}
-		shown := w.ask("ann", "GET", "/v1/clusters/c/nodegroups/default-worker", nil, latest).want(200)
-		hasKeys(w.t, shown.body, "uuid", "id", "name", "cluster_id", "project_id", "docker_volume_size", "labels", "flavor_id", "image_id",
-			"node_count", "role", "min_node_count", "max_node_count", "is_default", "stack_id", "status", "status_reason", "version",
-			"node_addresses", "merge_labels", "labels_overridden", "labels_added", "labels_skipped", "links", "created_at", "updated_at")
-		shown.is("cluster_id", id)
-		shown.is("min_node_count", 1.0)
-		worker := shown.text("uuid")
-		shown.is("links", []any{
-			map[string]any{"href": "http://magnum.example:9511/v1/clusters/" + id + "/nodegroups/" + worker, "rel": "self"},
-			map[string]any{"href": "http://magnum.example:9511/clusters/" + id + "/nodegroups/" + worker, "rel": "bookmark"},
-		})
-		for _, ident := range []string{worker, fmt.Sprint(shown.body["id"])} {
-			w.ask("ann", "GET", "/v1/clusters/c/nodegroups/"+ident, nil, latest).want(200).is("uuid", worker)
-		}
-		w.ask("ann", "GET", "/v1/clusters/c/nodegroups/detail", nil, latest).want(404)
-		w.ask("ann", "GET", "/v1/clusters/nowhere/nodegroups", nil, latest).want(404)
-
-		for query, want := range map[string][]string{
-			"role=master":                       {"default-master"},
-			"role=nothing":                      {},
-			"sort_key=node_count&sort_dir=desc": {"default-worker", "default-master"},
-			"sort_key=max_node_count":           {"default-master", "default-worker"},
-			"marker=" + worker:                  {},
-			"sort_dir=desc&marker=" + worker:    {"default-master"},
-			"limit=1":                           {"default-master"},
-		} {
-			names := []string{}
-			for _, g := range w.ask("ann", "GET", "/v1/clusters/c/nodegroups/?"+query, nil, latest).want(200).items("nodegroups") {
-				names = append(names, g["name"].(string))
-			}
-			if diff := cmp.Diff(want, names); diff != "" {
-				w.t.Errorf("%s:\n%s", query, diff)
-			}
-		}
-		next := w.ask("ann", "GET", "/v1/clusters/c/nodegroups?limit=2&role=worker", nil, latest).want(200)
-		if _, there := next.body["next"]; there {
-			w.t.Error("one of two: no next")
-		}
-		next = w.ask("ann", "GET", "/v1/clusters/c/nodegroups?limit=1&role=worker", nil, latest).want(200)
-		if got := next.text("next"); got != "http://magnum.example:9511/v1/clusters/"+id+"/nodegroups?sort_key=id&sort_dir=asc&limit=1&marker="+worker {
-			w.t.Errorf("next: %q", got)
-		}
-		for _, bad := range []string{"sort_key=nothing", "limit=0", "marker=x", "colour=red"} {
-			w.ask("ann", "GET", "/v1/clusters/c/nodegroups?"+bad, nil, latest).want(400)
-		}
-		w.ask("ann", "GET", "/v1/clusters/c/nodegroups?marker="+id, nil, latest).want(404)
-	})
-}
-
-// However long the list, the database is asked as often.
-func TestLists_TakeAConstantNumberOfQueries(t *testing.T) {
-	s := storetest.New(t)
-	counting := &countingStore{Store: s}
-	w := newWorld(t, s, func(_ *api.Config, d *api.Deps) { d.Store = counting })
-	template := w.template(swarm())
-	for n := 1; n <= 8; n *= 2 {
-		for len(w.ask("ann", "GET", "/v1/clusters", nil).items("clusters")) < n {
-			w.cluster(object{"cluster_template_id": template})
-		}
-		for path, want := range map[string]int{
-			"/v1/clusters": 2, "/v1/clusters/detail": 4, "/v1/clustertemplates": 1,
-			"/v1/bays": 2, "/v1/bays/detail": 4, "/v1/baymodels": 1,
-			"/v1/clusters/" + w.ask("ann", "GET", "/v1/clusters", nil).items("clusters")[0]["uuid"].(string): 4,
-		} {
-			counting.calls = 0
-			w.ask("ann", "GET", path, nil).want(200)
-			if counting.calls != want {
-				t.Errorf("%d clusters: GET %s asked %d times, want %d", n, path, counting.calls, want)
-			}
-		}
-	}
-}
-
-// countingStore counts the reads that lists are made of; each is one query.
-type countingStore struct {
-	api.Store
-	calls int
-}
-
-func (c *countingStore) ListClusters(ctx context.Context, scope store.Scope, page store.Page) ([]model.Cluster, error) {
-	c.calls++
-	return c.Store.ListClusters(ctx, scope, page)
-}
-
-func (c *countingStore) Cluster(ctx context.Context, scope store.Scope, ident string) (*model.Cluster, error) {
-	c.calls++
-	return c.Store.Cluster(ctx, scope, ident)
-}
-
-func (c *countingStore) ListTemplates(ctx context.Context, scope store.Scope, page store.Page) ([]model.ClusterTemplate, error) {
-	c.calls++
-	return c.Store.ListTemplates(ctx, scope, page)
-}
-
-func (c *countingStore) NodeGroups(ctx context.Context, ids ...string) (map[string][]model.NodeGroup, error) {
-	c.calls++
-	return c.Store.NodeGroups(ctx, ids...)
-}
-
-func (c *countingStore) Nodes(ctx context.Context, ids ...string) (map[string][]model.Node, error) {
-	c.calls++
-	return c.Store.Nodes(ctx, ids...)
-}
-
-func (c *countingStore) TemplatesByID(ctx context.Context, ids []string) (map[string]*model.ClusterTemplate, error) {
-	c.calls++
-	return c.Store.TemplatesByID(ctx, ids)
 }

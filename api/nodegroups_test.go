@@ -432,3 +432,65 @@ func TestNodeGroups_7_4_PatchRefused(t *testing.T) {
 		w.refused(row.as, row.words, "ann", "PATCH", path, row.patch, latest)
 	}
 }
+
+func TestNodeGroups_7_1_ListAndShow(t *testing.T) {
+	each(t, func(w *world) {
+		id := w.cluster(object{"name": "c", "cluster_template_id": w.template(swarm()), "node_count": 3, "labels": object{"min_node_count": "1"}})
+		a := w.ask("ann", "GET", "/v1/clusters/c/nodegroups", nil, latest).want(200)
+		groups := a.items("nodegroups")
+		if len(groups) != 2 || groups[0]["name"] != "default-master" || groups[1]["node_count"] != 3.0 {
+			w.t.Fatalf("groups: %v", groups)
+		}
+		hasKeys(w.t, groups[1], "uuid", "name", "flavor_id", "image_id", "node_count", "role", "min_node_count", "max_node_count",
+			"is_default", "stack_id", "status", "merge_labels")
+		if groups[1]["min_node_count"] != 0.0 {
+			w.t.Error("lists show min_node_count as 0")
+		}
+		shown := w.ask("ann", "GET", "/v1/clusters/c/nodegroups/default-worker", nil, latest).want(200)
+		hasKeys(w.t, shown.body, "uuid", "id", "name", "cluster_id", "project_id", "docker_volume_size", "labels", "flavor_id", "image_id",
+			"node_count", "role", "min_node_count", "max_node_count", "is_default", "stack_id", "status", "status_reason", "version",
+			"node_addresses", "merge_labels", "labels_overridden", "labels_added", "labels_skipped", "links", "created_at", "updated_at")
+		shown.is("cluster_id", id)
+		shown.is("min_node_count", 1.0)
+		worker := shown.text("uuid")
+		shown.is("links", []any{
+			map[string]any{"href": "http://magnum.example:9511/v1/clusters/" + id + "/nodegroups/" + worker, "rel": "self"},
+			map[string]any{"href": "http://magnum.example:9511/clusters/" + id + "/nodegroups/" + worker, "rel": "bookmark"},
+		})
+		for _, ident := range []string{worker, fmt.Sprint(shown.body["id"])} {
+			w.ask("ann", "GET", "/v1/clusters/c/nodegroups/"+ident, nil, latest).want(200).is("uuid", worker)
+		}
+		w.ask("ann", "GET", "/v1/clusters/c/nodegroups/detail", nil, latest).want(404)
+		w.ask("ann", "GET", "/v1/clusters/nowhere/nodegroups", nil, latest).want(404)
+
+		for query, want := range map[string][]string{
+			"role=master":                       {"default-master"},
+			"role=nothing":                      {},
+			"sort_key=node_count&sort_dir=desc": {"default-worker", "default-master"},
+			"sort_key=max_node_count":           {"default-master", "default-worker"},
+			"marker=" + worker:                  {},
+			"sort_dir=desc&marker=" + worker:    {"default-master"},
+			"limit=1":                           {"default-master"},
+		} {
+			names := []string{}
+			for _, g := range w.ask("ann", "GET", "/v1/clusters/c/nodegroups/?"+query, nil, latest).want(200).items("nodegroups") {
+				names = append(names, g["name"].(string))
+			}
+			if diff := cmp.Diff(want, names); diff != "" {
+				w.t.Errorf("%s:\n%s", query, diff)
+			}
+		}
+		next := w.ask("ann", "GET", "/v1/clusters/c/nodegroups?limit=2&role=worker", nil, latest).want(200)
+		if _, there := next.body["next"]; there {
+			w.t.Error("one of two: no next")
+		}
+		next = w.ask("ann", "GET", "/v1/clusters/c/nodegroups?limit=1&role=worker", nil, latest).want(200)
+		if got := next.text("next"); got != "http://magnum.example:9511/v1/clusters/"+id+"/nodegroups?sort_key=id&sort_dir=asc&limit=1&marker="+worker {
+			w.t.Errorf("next: %q", got)
+		}
+		for _, bad := range []string{"sort_key=nothing", "limit=0", "marker=x", "colour=red"} {
+			w.ask("ann", "GET", "/v1/clusters/c/nodegroups?"+bad, nil, latest).want(400)
+		}
+		w.ask("ann", "GET", "/v1/clusters/c/nodegroups?marker="+id, nil, latest).want(404)
+	})
+}

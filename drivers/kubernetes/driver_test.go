@@ -20,7 +20,7 @@ func template(change func(*drivers.Template)) *drivers.Template {
 	return t
 }
 
-func TestTemplates(t *testing.T) {
+func TestTemplates_4_4_Kubernetes(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change  func(*drivers.Template)
 		refused string // word of the refusal, empty: accepted

@@ -16,7 +16,7 @@ import (
 	"github.com/keelson/keelson/drivers"
 )
 
-func TestTemplates(t *testing.T) {
+func TestTemplates_4_4_Swarm(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change  func(*drivers.Template)
 		refused string // word of the refusal, empty: accepted
