@@ -4,9 +4,11 @@ package api_test
 
 import (
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/gophercloud/gophercloud/v2"
+	"github.com/gophercloud/gophercloud/v2/openstack/containerinfra/apiversions"
 	"github.com/gophercloud/gophercloud/v2/openstack/containerinfra/v1/certificates"
 	"github.com/gophercloud/gophercloud/v2/openstack/containerinfra/v1/clusters"
 	"github.com/gophercloud/gophercloud/v2/openstack/containerinfra/v1/clustertemplates"
@@ -146,6 +148,15 @@ func TestGophercloud_19_3_TemplatesClustersCertificates(t *testing.T) {
 				t.Errorf("deleted cluster: %v", err)
 			}
 			must(clustertemplates.Delete(ctx, c, template.UUID).ExtractErr())
+		}
+		root := w.client("", "")
+		root.Endpoint = strings.TrimSuffix(root.Endpoint, "v1/")
+		pages, err := apiversions.List(root).AllPages(ctx)
+		must(err)
+		versions, err := apiversions.ExtractAPIVersions(pages)
+		must(err)
+		if len(versions) != 1 || versions[0].ID != "v1" || versions[0].Version != "1.11" || versions[0].MinVersion != "1.1" {
+			t.Errorf("versions: %+v", versions)
 		}
 		quota, err := quotas.Create(ctx, w.client("admin", ""), quotas.CreateOpts{ProjectID: "project-1", Resource: "Cluster", HardLimit: 10}).Extract()
 		must(err)

@@ -160,7 +160,7 @@ func TestAuthority(t *testing.T) {
 	}
 }
 
-func TestAuthorityWithoutANameIsCalledByItsUUID(t *testing.T) {
+func TestAuthorities_15_1_WithoutANameCalledByTheUUID(t *testing.T) {
 	a, _ := newCA(t, ECDSA)
 	text, err := a.Cluster(cluster, "", 0).AuthorityOf(t.Context(), model.CertCA)
 	if err != nil {

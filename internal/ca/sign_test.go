@@ -30,7 +30,7 @@ func readyCA(t testing.TB) (*CA, *x509.Certificate) {
 	return a, parse(t, text)
 }
 
-func TestSignTheRequestOfMagnumClient(t *testing.T) {
+func TestSign_15_2_TheRequestOfMagnumClient(t *testing.T) {
 	a, authority := readyCA(t)
 	text, err := a.Cluster(cluster, "blue", 0).Sign(t.Context(), model.CertCA, rsaCSR(t))
 	if err != nil {
@@ -55,7 +55,7 @@ func TestSignTheRequestOfMagnumClient(t *testing.T) {
 }
 
 // Tempest's request has 1024 bits and SHA-1.
-func TestSignTheRequestOfTempest(t *testing.T) {
+func TestSign_15_2_TheRequestOfTempest(t *testing.T) {
 	a, authority := readyCA(t)
 	request, err := os.ReadFile("testdata/tempest-sha1-1024.csr")
 	if err != nil {
@@ -114,7 +114,7 @@ func constraints(critical, isCA bool) pkix.Extension {
 	return pkix.Extension{Id: oidBasicConstraints, Critical: critical, Value: der}
 }
 
-func TestExtensionsOfTheRequest(t *testing.T) {
+func TestSign_15_2_ExtensionsOfTheRequest(t *testing.T) {
 	names, _ := asn1.Marshal([]asn1.RawValue{{Class: asn1.ClassContextSpecific, Tag: 2, Bytes: []byte("example.org")}})
 	clientAuth, _ := asn1.Marshal([]asn1.ObjectIdentifier{{1, 3, 6, 1, 5, 5, 7, 3, 2}})
 	keyIdentifier, _ := asn1.Marshal([]byte("identifier"))
@@ -188,7 +188,7 @@ func TestExtensionsOfTheRequest(t *testing.T) {
 	}
 }
 
-func TestBadRequestsAreTheCallersFault(t *testing.T) {
+func TestSign_15_2_BadRequestsAreTheCallersFault(t *testing.T) {
 	a, _ := readyCA(t)
 	block, _ := pem.Decode(csr(t))
 	for name, text := range map[string][]byte{

@@ -45,8 +45,8 @@ func caller(user, project string, roles ...string) *Caller {
 	return NewCaller(Credentials{UserID: user, ProjectID: project, Roles: roles})
 }
 
-// TestKindsOfCaller is the table of the contract's §16.3, on both rule sets.
-func TestKindsOfCaller(t *testing.T) {
+// TestPolicy_16_3_KindsOfCaller is the table of the contract's §16.3, on both rule sets.
+func TestPolicy_16_3_KindsOfCaller(t *testing.T) {
 	callers := []*Caller{
 		caller("ann", "p1", "reader"),
 		caller("ann", "p1", "member", "reader"),
