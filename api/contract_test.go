@@ -134,8 +134,15 @@ func text(most int) []wrong {
 // integer are the rules of whole numbers from least on.
 func integer(least int) []wrong {
 	return []wrong{
-		{least - 1, fmt.Sprintf("%d or more", least)}, {1 << 31, "or less"}, {1 << 60, "or less"},
-		{"many", "integer"}, {"", "integer"}, {"2.5", "integer"}, {1e300, "integer"}, {[]int{1}, "integer"}, {object{}, "integer"},
+		{least - 1, fmt.Sprintf("%d or more", least)},
+		{1 << 31, "or less"},
+		{1 << 60, "or less"},
+		{"many", "integer"},
+		{"", "integer"},
+		{"2.5", "integer"},
+		{1e300, "integer"},
+		{[]int{1}, "integer"},
+		{object{}, "integer"},
 	}
 }
 
