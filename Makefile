@@ -110,6 +110,10 @@ lab-up: ## Start the real parts and leave them running for go test (root)
 lab-down: ## End what lab-up started
 	@test/lab/down
 
+.PHONY: fuzz
+fuzz: ## Made-up input for everything that decodes: ten million executions (FUZZ_EXECUTIONS)
+	@test/fuzz
+
 ##@ Measure
 
 .PHONY: bench

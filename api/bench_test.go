@@ -26,7 +26,7 @@ func BenchmarkClusters(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				w.send(b, "GET", path, "", nil)
+				w.send(b, "ann", "GET", path, "", nil)
 			}
 		})
 	}
