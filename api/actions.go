@@ -137,7 +137,7 @@ func (a *API) upgradable(c *call, cluster *model.Cluster, t *model.ClusterTempla
 			t.UUID, t.COE, t.ServerType, present.COE, present.ServerType)
 	}
 	if _, err := a.Images.Image(c.Context(), t.ImageID); err != nil {
-		return lookedUp("Image", t.ImageID, err)
+		return lookedUp("image_id", "Image", t.ImageID, err)
 	}
 	if err := refusal(a.COEs.Supports(t, model.OpUpgrade)); err != nil {
 		return err

@@ -93,5 +93,7 @@ func TestActions_6_2_UpgradeBody(t *testing.T) {
 		at(409, "Multiple clustertemplates", "ann", "c", all.with("cluster_template", "twin"), latest)
 		at(404, "Nodegroup nowhere", "ann", "c", all.with("cluster_template", other), latest)
 		at(409, "gpu … own template", "ann", "c", object{"cluster_template": other, "nodegroup": "gpu"}, latest)
+		w.template(swarm().with("name", "mode").with("coe", "swarm"))
+		at(400, "mode … coe", "ann", "c", object{"cluster_template": "mode"}, latest)
 	})
 }

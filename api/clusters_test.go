@@ -701,26 +701,6 @@ func TestActions_6_1_Resize(t *testing.T) {
 	})
 }
 
-func TestActions_6_2_UpgradeBody(t *testing.T) {
-	w := newWorld(t, storetest.New(t))
-	template := w.template(swarm())
-	id := w.cluster(object{"name": "c", "cluster_template_id": template})
-	path := "/v1/clusters/c/actions/upgrade"
-	w.ask("ann", "POST", path, object{"cluster_template": template}, version17).want(400).saying("1.8")
-	w.ask("ann", "POST", path, object{}, latest).want(400).saying("cluster_template")
-	w.ask("ann", "POST", path, object{"cluster_template": template, "max_batch_size": 0}, latest).want(400).saying("max_batch_size")
-	w.ask("ann", "POST", path, object{"cluster_template": template, "rollback": true}, latest).want(400).saying("rollback")
-	w.ask("ann", "POST", path, object{"cluster_template": "nowhere"}, latest).want(404)
-	w.ask("ann", "POST", path, object{"cluster_template": template, "nodegroup": "nowhere"}, latest).want(404)
-	w.ask("ann", "POST", path, object{"cluster_template": template, "max_batch_size": 1}, latest).want(400).saying("CREATE_IN_PROGRESS")
-	w.finish(id, model.CreateComplete)
-	other := w.template(swarm().with("name", "other").with("coe", "swarm"))
-	w.ask("ann", "POST", path, object{"cluster_template": other}, latest).want(400).saying("coe")
-	if ops := w.operations(id); len(ops) != 1 || w.row(id).Status != model.CreateComplete {
-		t.Errorf("refused upgrades left %d operations, the cluster %v", len(ops), w.row(id).Status)
-	}
-}
-
 func TestActions_6_2_Upgrade(t *testing.T) {
 	each(t, func(w *world) {
 		old, newer := w.template(swarm()), w.template(swarm().with("name", "newer"))

@@ -29,7 +29,7 @@ func fuzzed(f *testing.F, changes ...change) *world {
 		c.ProxyHeaders = true
 		d.Logger = slog.New(slog.DiscardHandler)
 		d.Store = newShelf()
-		d.Certificates = &pinnedAuthority{}
+		d.Certificates = authorities(f, &keyring{})
 	}}, changes...)...)
 }
 

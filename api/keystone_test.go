@@ -110,7 +110,7 @@ func (l *lab) domain(user string) string {
 
 // What each kind of token may do, with tokens of a real Keystone. It is the
 // table of docs/security.md.
-func TestPolicy_16_18_KindsOfTokens(t *testing.T) {
+func TestPolicy_16_3_KindsOfTokens(t *testing.T) {
 	l := &lab{t, testenv.Require(t, testenv.Keystone), testenv.Require(t, testenv.KeystonePassword)}
 	client, err := keystone.NewClient(keystone.Options{AuthURL: l.url, Username: "keelson", Password: l.password, ProjectName: "service"})
 	l.must(err)

@@ -11,11 +11,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
 	"github.com/keelson/keelson/api"
-	"github.com/keelson/keelson/internal/ca"
 	"github.com/keelson/keelson/internal/model"
 	"github.com/keelson/keelson/internal/store"
 )
@@ -200,6 +200,14 @@ func (s *shelf) DeleteNodeGroup(context.Context, string, string, func(model.Stat
 	return written()
 }
 
+func (s *shelf) UpgradeCluster(context.Context, string, string, []string, int, func(model.Status) bool, store.NewOperation) (*model.Operation, error) {
+	return written(model.Cluster{})
+}
+
+func (s *shelf) RotateAuthorities(context.Context, string, func(model.Status) bool, store.NewOperation) (*model.Operation, error) {
+	return written(model.Cluster{})
+}
+
 func (s *shelf) DeleteCluster(context.Context, string, store.NewOperation) (*model.Operation, error) {
 	return written()
 }
@@ -217,7 +225,11 @@ func (s *shelf) Quota(context.Context, string, string) (*model.Quota, error) {
 	return nil, store.ErrNotFound
 }
 
-func (s *shelf) CreateQuota(_ context.Context, q *model.Quota) error { fits(q); return nil }
+func (s *shelf) CreateQuota(_ context.Context, q *model.Quota) error {
+	q.ID = 7
+	fits(q)
+	return nil
+}
 
 func (s *shelf) UpdateQuota(_ context.Context, project, resource string, limit int) (*model.Quota, error) {
 	q := model.Quota{ID: 7, ProjectID: project, Resource: resource, HardLimit: limit}
@@ -233,16 +245,37 @@ func (s *shelf) ListServices(context.Context) ([]model.ServiceRecord, error) {
 	return []model.ServiceRecord{{ID: 1, Host: "host", Binary: "magnum-conductor"}}, nil
 }
 
-// pinnedAuthority plays the authorities; package ca fuzzes what they sign.
-type pinnedAuthority struct{}
-
-func (*pinnedAuthority) Authority(context.Context, string, string, string) ([]byte, error) {
-	return []byte("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----"), nil
+// keyring keeps certificates in memory.
+type keyring struct {
+	mu   sync.Mutex
+	rows []model.Certificate
 }
 
-func (*pinnedAuthority) Sign(_ context.Context, _, _ string, request []byte) ([]byte, error) {
-	if !strings.HasPrefix(string(request), "-----BEGIN") {
-		return nil, fmt.Errorf("%.60q: %w", request, ca.ErrRequest)
+func (k *keyring) Certificate(_ context.Context, cluster string, generation int, kind, node string) (*model.Certificate, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.find(cluster, generation, kind, node)
+}
+
+func (k *keyring) find(cluster string, generation int, kind, node string) (*model.Certificate, error) {
+	for _, row := range k.rows {
+		if row.ClusterID == cluster && row.Generation == generation && row.Kind == kind && row.NodeID == node {
+			return &row, nil
+		}
 	}
-	return request, nil
+	return nil, store.ErrNotFound
+}
+
+func (k *keyring) Certificates(context.Context, string, ...string) ([]model.Certificate, error) {
+	return nil, nil
+}
+
+func (k *keyring) PutCertificate(_ context.Context, c *model.Certificate) (*model.Certificate, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if row, err := k.find(c.ClusterID, c.Generation, c.Kind, c.NodeID); err == nil {
+		return row, nil
+	}
+	k.rows = append(k.rows, *c)
+	return c, nil
 }

@@ -123,7 +123,7 @@ func rules(tb testing.TB, options policy.Options) *policy.Enforcer {
 	return e
 }
 
-func authorities(tb testing.TB, s *store.Store) *ca.CA {
+func authorities(tb testing.TB, s ca.Certs) *ca.CA {
 	tb.Helper()
 	file := filepath.Join(tb.TempDir(), "master.key")
 	if err := os.WriteFile(file, ca.NewKeyLine(), 0o600); err != nil {

@@ -20,13 +20,13 @@ func TestAuthorities_15_1_Contents(t *testing.T) {
 	a, rows := newCA(t, RSA)
 	authority := map[string]*x509.Certificate{}
 	for _, kind := range []string{model.CertCA, model.CertEtcdCA, model.CertFrontProxy} {
-		text, err := a.Authority(t.Context(), cluster, "blue", kind)
+		text, err := a.Cluster(cluster, "blue", 0).AuthorityOf(t.Context(), kind)
 		if err != nil {
 			t.Fatal(err)
 		}
 		authority[kind] = parse(t, text)
 	}
-	text, sealed, err := a.Client(t.Context(), cluster)
+	text, sealed, err := a.Cluster(cluster, "blue", 0).Client(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
