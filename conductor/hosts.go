@@ -58,13 +58,15 @@ type NodeHosts interface {
 // NodeHost makes and removes nodes on one host. Every call is a step: it looks
 // first, may be repeated, and takes done already as success.
 type NodeHost interface {
-	// Ensure makes the node as specified and starts it.
+	// Ensure makes the node as specified and starts it. One that is there stays
+	// as it was made.
 	Ensure(ctx context.Context, spec lxc.Spec) error
 
-	// Rebuild makes the node's root anew, from image and files of the
-	// specification, unless it is of that image and revision already, and
-	// starts the node. What is under /var/lib/docker stays. A node that is not
-	// there is made.
+	// Rebuild stops the node and starts it with a new root, made from the
+	// specification's image and files; what its COE stored, its address and its
+	// limits stay. A node that was made from this image and revision already is
+	// only started if it does not run, one that is gone is made. An image that
+	// is not on the host is a permanent error, and the node runs on.
 	Rebuild(ctx context.Context, spec lxc.Spec) error
 
 	// Delete stops the node and removes all it had on the host.

@@ -54,7 +54,7 @@ func Open(uri string) *Host {
 	return &Host{dir: filepath.Clean(u.Path)}
 }
 
-// Ensure makes the node, unless it is there.
+// Ensure makes the node. One that is there stays as it was made.
 func (h *Host) Ensure(ctx context.Context, spec lxc.Spec) error {
 	if err := h.answers(ctx, "ensure", spec.UUID); err != nil {
 		return err
@@ -62,18 +62,26 @@ func (h *Host) Ensure(ctx context.Context, spec lxc.Spec) error {
 	if _, err := os.Stat(h.file(spec.UUID)); err == nil {
 		return nil
 	}
-	return h.make(spec)
+	return h.write(spec)
 }
 
-// Rebuild makes the node anew as specified.
+// Rebuild makes the node anew, unless it was made from this image and revision.
 func (h *Host) Rebuild(ctx context.Context, spec lxc.Spec) error {
 	if err := h.answers(ctx, "rebuild", spec.UUID); err != nil {
 		return err
 	}
-	return h.make(spec)
+	made, err := h.Node(spec.UUID)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err == nil && made.Image == spec.Image && made.Revision == spec.Revision {
+		return nil
+	}
+	return h.write(spec)
 }
 
-func (h *Host) make(spec lxc.Spec) error {
+// write makes the node as specified, if its image is on the host.
+func (h *Host) write(spec lxc.Spec) error {
 	if images, err := os.ReadDir(filepath.Join(h.dir, "images")); err == nil {
 		if !slices.ContainsFunc(images, func(e fs.DirEntry) bool { return e.Name() == spec.Image }) {
 			return fault.Permanent(nil, "node image %q is missing: the operator must put it on the host", spec.Image)
@@ -119,14 +127,18 @@ func (h *Host) Nodes() ([]string, error) {
 	return nodes, nil
 }
 
-// Node returns what the node was made from, but for its files.
+// Node returns how the node was made, without its files; fs.ErrNotExist if it
+// is not on the host.
 func (h *Host) Node(uuid string) (lxc.Spec, error) {
-	var spec lxc.Spec
+	var made lxc.Spec
 	content, err := os.ReadFile(h.file(uuid))
-	if err != nil {
-		return spec, err
+	if err == nil {
+		err = json.Unmarshal(content, &made)
 	}
-	return spec, json.Unmarshal(content, &spec)
+	if err != nil {
+		return lxc.Spec{}, fmt.Errorf("reading node %s: %w", uuid, err)
+	}
+	return made, nil
 }
 
 func (h *Host) file(uuid string) string { return filepath.Join(h.dir, filepath.Base(uuid)+".json") }
