@@ -8,7 +8,9 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -153,33 +155,41 @@ func FuzzUUIDOf(f *testing.F) {
 	})
 }
 
-// readByHook gives a domain to the hook's own reader and returns its refusal.
-func readByHook(t *testing.T, document string) (refusal string) {
+// askHook runs a script in which the host's lxc hook is the module hook, and
+// returns what it prints.
+func askHook(t *testing.T, script, stdin string, args ...string) string {
 	t.Helper()
 	const python = "/usr/bin/python3"
 	if _, err := exec.LookPath(python); err != nil {
 		t.Skip("needs /usr/bin/python3, as a host does: apt-get install python3-minimal")
 	}
-	const script = `
+	const load = `
 import importlib.machinery, importlib.util, sys, xml.etree.ElementTree as ElementTree
 sys.dont_write_bytecode = True
 loader = importlib.machinery.SourceFileLoader("hook", "../../templates/host/lxc-hook")
 hook = importlib.util.module_from_spec(importlib.util.spec_from_loader("hook", loader))
 loader.exec_module(hook)
+`
+	ask := exec.CommandContext(t.Context(), python, append([]string{"-c", load + script}, args...)...)
+	ask.Stdin = strings.NewReader(stdin)
+	out, err := ask.CombinedOutput()
+	if err != nil {
+		t.Fatalf("the hook: %v\n%s", err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// readByHook gives a domain to the hook's own reader and returns its refusal.
+func readByHook(t *testing.T, document string) (refusal string) {
+	t.Helper()
+	return askHook(t, `
 domain = ElementTree.fromstring(sys.stdin.buffer.read())
 element = domain.find("metadata/{%s}node" % hook.NAMESPACE)
 try:
     hook.Node(domain, element, "/var/lib/keelson")
 except hook.Refused as refused:
     print(refused)
-`
-	read := exec.CommandContext(t.Context(), python, "-c", script)
-	read.Stdin = strings.NewReader(document)
-	out, err := read.CombinedOutput()
-	if err != nil {
-		t.Fatalf("the hook: %v\n%s", err, out)
-	}
-	return strings.TrimSpace(string(out))
+`, document)
 }
 
 // The hook runs as root and believes nothing that it can check.
@@ -215,6 +225,60 @@ func TestHookRefusesDomainsThatAreNotAsTheyShouldBe(t *testing.T) {
 			}
 			if refusal := readByHook(t, bad); !strings.Contains(refusal, c.want) {
 				t.Errorf("the hook says %q, not %q", refusal, c.want)
+			}
+		})
+	}
+}
+
+// What the disk says its root was made from, against what the domain wants.
+func TestHookKeepsARootUntilSomethingElseIsWanted(t *testing.T) {
+	const keptTree = `
+import types
+disk, images, revision = sys.argv[1:4]
+node = types.SimpleNamespace(image="keelson-node", revision=None if revision == "none" else revision, files=disk + "/files")
+try:
+    print(hook.kept_tree(node, disk, images))
+except hook.Refused as refused:
+    print("refused:", refused)
+`
+	for _, c := range []struct {
+		name     string
+		ready    string // "-": no such file
+		revision string // of the domain; "none": from before there were any
+		files    bool   // for a new root
+		want     string // the tree, None to make a root, or the refusal
+	}{
+		{"first start", "-", "1", true, "None"},
+		{"what it was made from", "tree-a\nkeelson-node\n1\n", "1", false, "tree-a"},
+		{"files of a rebuild that did not get further", "tree-a\nkeelson-node\n1\n", "1", true, "tree-a"},
+		{"no revision", "tree-a\nkeelson-node\n\n", "", false, "tree-a"},
+		{"no revision yet", "tree-a\nkeelson-node\n\n", "none", false, "tree-a"},
+		{"other revision", "tree-a\nkeelson-node\n1\n", "2", true, "None"},
+		{"a first revision", "tree-a\nkeelson-node\n\n", "1", true, "None"},
+		{"other image", "tree-a\nother-node\n1\n", "1", true, "None"},
+		{"old root removed", "", "1", true, "None"},
+		{"tree removed from the host", "tree-b\nkeelson-node\n1\n", "1", false, "refused: image tree-b"},
+		{"path instead of a tree", "../tree-a\nkeelson-node\n1\n", "1", false, "refused: image ../tree-a"},
+		{"old mark, old domain", "tree-a\n", "none", false, "tree-a"},
+		{"old mark, old domain, files of a rebuild", "tree-a\n", "none", true, "tree-a"},
+		{"old mark, domain of a rebuild", "tree-a\n", "", true, "None"},
+		{"old mark, new domain", "tree-a\n", "1", false, "tree-a"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			disk, images := t.TempDir(), t.TempDir()
+			err := os.Mkdir(filepath.Join(images, "tree-a"), 0o755)
+			if c.ready != "-" {
+				err = errors.Join(err, os.WriteFile(filepath.Join(disk, "ready"), []byte(c.ready), 0o600))
+			}
+			if c.files {
+				err = errors.Join(err, os.WriteFile(filepath.Join(disk, "files"), nil, 0o600))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := strings.TrimPrefix(askHook(t, keptTree, "", disk, images, c.revision), images+"/")
+			if !strings.HasPrefix(got, c.want) {
+				t.Errorf("the hook says %q, not %q", got, c.want)
 			}
 		})
 	}
