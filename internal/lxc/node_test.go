@@ -513,6 +513,28 @@ func TestNodeIsAMachineWithANameAndAnAddress(t *testing.T) {
 	})
 }
 
+// dockerd sets up network namespaces for containers and overlay networks, and
+// fails where it can not write their settings.
+func TestNodeSetsItsOwnNetworksAndNothingElse(t *testing.T) {
+	h := sharedHost(t)
+	n := h.start(t, h.spec())
+	const file = "/proc/sys/net/ipv6/conf/lo/disable_ipv6"
+	eventually(t, "the node's init has set up everything", func() error {
+		if out, err := n.try(nil, "unshare", "--net", "sh", "-ec", "echo 1 >"+file+"; cat "+file); err != nil || out != "1\n" {
+			return fmt.Errorf("%s: %w", out, err)
+		}
+		return nil
+	})
+	if out := n.run(t, "find", "/proc/sys", "-path", "/proc/sys/net", "-prune", "-o", "-type", "f", "-writable", "-print"); out != "" {
+		t.Errorf("settings of the host can be written:\n%s", out)
+	}
+	for _, setting := range []string{"net/netfilter/nf_conntrack_max", "net/ipv4/tcp_mem", "net/core/rmem_max"} {
+		if out, err := n.try(nil, "sh", "-c", "echo 4096 >/proc/sys/"+setting); err == nil {
+			t.Errorf("%s, which all nodes share, can be written: %s", setting, out)
+		}
+	}
+}
+
 func TestDockerdIsStartedAgainWhenItDies(t *testing.T) {
 	h := sharedHost(t)
 	n := h.start(t, h.spec())
