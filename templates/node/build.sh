@@ -3,22 +3,36 @@
 #
 # Build the tree that all tenant nodes of a host share as their read-only root.
 #
-#   build.sh IMAGE_DIR
+#   build.sh [-n] IMAGE_DIR [SUITE]
+#
+# SUITE is the release of Debian that the tree is made of, and with that the
+# version of Docker: bookworm (20.10, the default), trixie (26.1).
 #
 # The tree goes to IMAGE_DIR/keelson-node-<digest of this recipe>; the link
-# IMAGE_DIR/keelson-node names the newest one. A tree that is there already is
+# IMAGE_DIR/keelson-node names the newest one. Those of another suite than the
+# default are called keelson-node-SUITE. A tree that is there already is
 # kept, so the second run takes no time. Trees are never changed once built:
 # running nodes have them as a layer, so remove an old one only when no node of
-# the host was made from it. Prints the name of the tree on stdout.
+# the host was made from it. Prints the name of the tree on stdout; with -n it
+# does nothing else.
 #
 # Needs root, debootstrap and the machine's own apt configuration (mirror and
 # proxy are taken from there).
 set -eu
 
-SUITE=bookworm
+DEFAULT_SUITE=bookworm
+usage="usage: build.sh [-n] IMAGE_DIR [SUITE]"
+only_name=
+if [ "${1:-}" = -n ]; then
+	only_name=yes
+	shift
+fi
+images=${1:?"$usage"}
+SUITE=${2:-$DEFAULT_SUITE}
+case $SUITE in *[!a-z]*) echo "$usage" >&2; exit 2 ;; esac
 NAME=keelson-node
+[ "$SUITE" = $DEFAULT_SUITE ] || NAME=keelson-node-$SUITE
 recipe=$(cd "$(dirname "$0")" && pwd)
-images=${1:?usage: build.sh IMAGE_DIR}
 
 say() { echo "$NAME: $*" >&2; }
 
@@ -32,10 +46,13 @@ digest_of_recipe() {
 	) | sha256sum | cut -c1-12
 }
 
-# mirror_of SUITE prints the archive that this machine's apt uses for it.
+# mirror_of [-security] prints the archive that this machine's apt uses for the
+# suite or else, since one archive has them all, for another one of Debian.
 mirror_of() {
-	apt-get indextargets --format '$(RELEASE) $(CODENAME) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
-		awk -v suite="$1" '($1 == suite || $2 == suite) && $3 == "main" { sub("/$", "", $4); print $4; exit }'
+	for suite in "$SUITE${1:-}" "bookworm${1:-}" "trixie${1:-}"; do
+		apt-get indextargets --format '$(RELEASE) $(CODENAME) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
+			awk -v suite="$suite" '($1 == suite || $2 == suite) && $3 == "main" { sub("/$", "", $4); print $4; exit }'
+	done | head -n 1
 }
 
 # export_proxy hands apt's proxies on to debootstrap, which uses wget.
@@ -53,6 +70,10 @@ chroot_apt() {
 }
 
 target=$NAME-$(digest_of_recipe)
+if [ $only_name ]; then
+	echo "$target"
+	exit
+fi
 mkdir -p "$images"
 chmod 700 "$images" # the tree has setuid programs that are nobody's business on the host
 if [ ! -d "$images/$target" ]; then
@@ -64,7 +85,7 @@ if [ ! -d "$images/$target" ]; then
 fi
 if [ ! -d "$images/$target" ]; then
 	export_proxy
-	mirror=$(mirror_of $SUITE)
+	mirror=$(mirror_of)
 	mirror=${mirror:-http://deb.debian.org/debian}
 	rm -rf "$images"/.build.*
 	work=$(mktemp -d "$images/.build.XXXXXX")
@@ -74,16 +95,17 @@ if [ ! -d "$images/$target" ]; then
 
 	say "building $target from $mirror"
 	export DPKG_FORCE=unsafe-io # a tree that a crash left behind is not used anyway
-	include=$(grep -v '^#' "$recipe/packages" | paste -sd, -)
+	include=$(awk -v suite="$SUITE" '$1 != "#" && ($2 == "" || $2 == suite) { print $1 }' "$recipe/packages" | paste -sd, -)
 	mkdir -p "$images/.debs" # packages are fetched once, whatever changes in the recipe
-	if ! debootstrap --variant=minbase --cache-dir="$(realpath "$images/.debs")" --include="$include" $SUITE "$tree" "$mirror" >"$work/log" 2>&1; then
+	# What it mounts below the tree goes with it, however it ends.
+	if ! unshare --mount debootstrap --variant=minbase --cache-dir="$(realpath "$images/.debs")" --include="$include" $SUITE "$tree" "$mirror" >"$work/log" 2>&1; then
 		tail -n 20 "$work/log" >&2
 		say "debootstrap failed; the mirror is $mirror"
 		exit 1
 	fi
 
 	echo "deb $mirror $SUITE main" >"$tree/etc/apt/sources.list"
-	security=$(mirror_of $SUITE-security)
+	security=$(mirror_of -security)
 	if [ -n "$security" ]; then
 		echo "deb $security $SUITE-security main" >>"$tree/etc/apt/sources.list"
 		chroot_apt update >>"$work/log" 2>&1 && chroot_apt upgrade >>"$work/log" 2>&1 || {
