@@ -6,7 +6,10 @@ package testenv
 
 import (
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 )
 
 // Names of the environment variables that point at the real parts.
@@ -37,4 +40,32 @@ func Require(tb testing.TB, name string) string {
 		tb.Skipf("%s is not set: run through `make test`, or `make lab-up` and source the file it prints", name)
 	}
 	return v
+}
+
+// AwaitNextImage returns the name of NextImage. The lab may still be building
+// it: then it waits until that has come to an end. When the build failed, the
+// host says that it has no such image; the cause is in the lab's
+// log/image-next.log.
+func AwaitNextImage(tb testing.TB) string {
+	tb.Helper()
+	name := Require(tb, NextImage)
+	// The lab's note of a process: its id and the kernel's time of its start.
+	note, err := os.ReadFile(filepath.Join(os.Getenv(State), "pids", "image-next"))
+	pid, began, _ := strings.Cut(strings.TrimSpace(string(note)), " ")
+	if err != nil || began == "" {
+		return name // there when the lab was started
+	}
+	building := func() bool {
+		stat, err := os.ReadFile(filepath.Join("/proc", pid, "stat"))
+		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+		return err == nil && len(fields) > 19 && fields[0] != "Z" && fields[19] == began
+	}
+	deadline := time.Now().Add(10 * time.Minute)
+	for building() {
+		if time.Now().After(deadline) {
+			tb.Fatalf("the lab is still building node image %s after ten minutes", name)
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	return name
 }

@@ -3,7 +3,9 @@
 #
 # This machine as a Keelson host, prepared by the same script as a real one,
 # with a libvirtd, a bridge and a network of the lab's own. The node image is
-# built (or found in the machine's cache) meanwhile.
+# built (or found in the machine's cache) meanwhile. A second one, with a later
+# Docker, is for tests of upgrades: nothing waits for it here, those tests do
+# (testenv.AwaitNextImage).
 
 . "$(dirname "$0")/lib.sh"
 part=libvirt
@@ -28,7 +30,13 @@ adopt libvirt "$(<"$dir/libvirtd.pid")"
 . "$dir/host.env"
 wait "$image" || fail "the node image cannot be built, see $state/log/libvirt-image.log"
 
+next=$("$templates/node/build.sh" -n "$images" trixie)
+if [[ ! -d $images/$next ]] && ! running image-next; then
+	daemon image-next nice -n 19 "$templates/node/build.sh" "$images" trixie
+fi
+
 provide KEELSON_TEST_LIBVIRT "$KEELSON_HOST_URI"
 provide KEELSON_TEST_BRIDGE "$KEELSON_HOST_BRIDGE"
 provide KEELSON_TEST_BRIDGE_CIDR "$KEELSON_HOST_CIDR"
 provide KEELSON_TEST_NODE_IMAGE "$(<"$state/log/libvirt-image.name")"
+provide KEELSON_TEST_NODE_IMAGE_NEXT "$next"
