@@ -206,12 +206,12 @@ const (
 	HostReady     HostState = "ready"     // takes nodes
 	HostDraining  HostState = "draining"  // takes no new nodes
 	HostReleasing HostState = "releasing" // being given back to Ironic
-	HostError     HostState = "error"     // see Reason
+	HostError     HostState = "error"     // see Reason; not used for nodes, and looked at again now and then
 )
 
 // Host is one bare-metal machine that carries nodes of many tenants. Total is
-// what placement may give away (allocation ratios already applied), Used is
-// what nodes hold now.
+// what placement may give away (allocation ratios already applied; before it
+// is known: what it must have at least), Used is what nodes hold now.
 type Host struct {
 	ID           int64     `gorm:"primaryKey"`
 	UUID         string    `gorm:"size:36;uniqueIndex"`
@@ -231,10 +231,36 @@ type Host struct {
 	UsedMemoryMiB  int `gorm:"column:used_memory_mib"`
 	UsedDiskGiB    int `gorm:"column:used_disk_gib"`
 
+	// What kind of machine it is: as wished for until it is deployed, then as
+	// Ironic or the operator says. Without a class it serves those who ask for
+	// the configured one.
+	ResourceClass string   `gorm:"size:80"`
+	Traits        []string `gorm:"serializer:json;type:text"` // sorted
+
 	EmptySince *time.Time // when the last node left; nil while in use
 	Failures   int        // node starts in a row that failed here
+	Attempts   int        // machines that were tried for this host before and could not be deployed
 	CreatedAt  time.Time
 	UpdatedAt  *time.Time `gorm:"autoUpdateTime:false"`
+}
+
+// FailingAfter is how many node starts in a row must fail on a host until
+// other hosts are preferred to it, whatever else speaks for it.
+const FailingAfter = 3
+
+// Failing tells whether nodes fail to start on the host.
+func (h *Host) Failing() bool { return h.Failures >= FailingAfter }
+
+// AvoidedMachine is a machine of Ironic's that could not be deployed and is
+// not asked for again before Until.
+type AvoidedMachine struct {
+	ID           int64  `gorm:"primaryKey"`
+	IronicNodeID string `gorm:"size:36;uniqueIndex"`
+	Name         string `gorm:"size:255"` // as Ironic calls it, may be empty
+	Host         string `gorm:"size:255"` // which host it was to become
+	Reason       string `gorm:"type:text"`
+	Until        time.Time
+	CreatedAt    time.Time
 }
 
 // OperationKind says what an operation does to its cluster.

@@ -326,7 +326,7 @@ func everyRow(t *testing.T, s *store.Store) map[string][]map[string]any {
 	t.Helper()
 	rows := make(map[string][]map[string]any)
 	for _, table := range []string{
-		"cluster_templates", "clusters", "node_groups", "nodes", "hosts", "operations",
+		"cluster_templates", "clusters", "node_groups", "nodes", "hosts", "avoided_machines", "operations",
 		"steps", "certificates", "quotas", "service_records", "project_locks",
 	} {
 		var found []map[string]any

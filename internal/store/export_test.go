@@ -25,7 +25,7 @@ func (s *Store) CreateTablesFromModels(ctx context.Context) error {
 // Rows is one of each kind that package model knows.
 func Rows() []any {
 	return []any{
-		&model.ClusterTemplate{}, &model.Cluster{}, &model.NodeGroup{}, &model.Node{}, &model.Host{},
+		&model.ClusterTemplate{}, &model.Cluster{}, &model.NodeGroup{}, &model.Node{}, &model.Host{}, &model.AvoidedMachine{},
 		&model.Operation{}, &model.Step{}, &model.Certificate{}, &model.Quota{}, &model.ServiceRecord{},
 	}
 }

@@ -4,6 +4,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -18,6 +19,71 @@ import (
 func (s *Store) Hosts(ctx context.Context) ([]model.Host, error) {
 	var hosts []model.Host
 	return hosts, failed("list hosts", s.read(ctx).Order("name").Find(&hosts).Error)
+}
+
+// HostsIn returns the hosts in any of the states, by name.
+func (s *Store) HostsIn(ctx context.Context, states ...model.HostState) ([]model.Host, error) {
+	var hosts []model.Host
+	return hosts, failed("list hosts", s.read(ctx).Where("state IN ?", states).Order("name").Find(&hosts).Error)
+}
+
+// HostWish is what a node needs of a host.
+type HostWish struct {
+	VCPUs, MemoryMiB, DiskGiB int
+	ResourceClass             string
+	OrNoClass                 bool     // hosts without a class will do as well
+	Traits                    []string // all of them; letters, digits and _ only
+}
+
+// HostsWithRoom returns ready hosts that have what is wished for, at most
+// limit of them, the better ones first as package placement has it: those on
+// which nodes start, then those with the fewest nodes of the cluster, then
+// those with most memory free. It reads no more than it returns, however many
+// hosts there are.
+func (s *Store) HostsWithRoom(ctx context.Context, w HostWish, clusterUUID string, limit int) ([]model.Host, error) {
+	siblings := s.read(ctx).Model(&model.Node{}).Select("host_id, COUNT(*) AS nodes").Where("cluster_id = ?", clusterUUID).Group("host_id")
+	hosts := s.read(ctx).Model(&model.Host{}).Select("hosts.*").
+		Joins("LEFT JOIN (?) siblings ON siblings.host_id = hosts.uuid", siblings).
+		Where("hosts.state = ?", model.HostReady).
+		Where("used_vcpus + ? <= total_vcpus AND used_memory_mib + ? <= total_memory_mib AND used_disk_gib + ? <= total_disk_gib",
+			w.VCPUs, w.MemoryMiB, w.DiskGiB)
+	classes := []string{w.ResourceClass}
+	if w.OrNoClass {
+		classes = append(classes, "")
+	}
+	hosts = hosts.Where("resource_class IN ?", classes)
+	for _, trait := range w.Traits {
+		hosts = hosts.Where("INSTR(traits, ?) > 0", `"`+trait+`"`) // a list in JSON
+	}
+	var found []model.Host
+	err := hosts.
+		Order(fmt.Sprintf("failures >= %d, COALESCE(siblings.nodes, 0)", model.FailingAfter)).
+		Order("used_memory_mib * 1e0 / total_memory_mib, failures, name, uuid").
+		Limit(limit).Find(&found).Error
+	return found, failed("look for hosts with room", err)
+}
+
+// CountHosts returns how many hosts there are in each state, and how many of
+// them are Ironic's.
+func (s *Store) CountHosts(ctx context.Context) (all, fromIronic map[model.HostState]int, err error) {
+	var rows []struct {
+		State           model.HostState
+		Hosts, Machines int
+	}
+	err = s.read(ctx).Model(&model.Host{}).Select("state, COUNT(*) AS hosts, COUNT(ironic_node_id) AS machines").Group("state").Scan(&rows).Error
+	all, fromIronic = make(map[model.HostState]int), make(map[model.HostState]int)
+	for _, r := range rows {
+		all[r.State], fromIronic[r.State] = r.Hosts, r.Machines
+	}
+	return all, fromIronic, failed("count hosts", err)
+}
+
+// HostNames returns the names of hosts that begin with the prefix, which is
+// taken as it is.
+func (s *Store) HostNames(ctx context.Context, prefix string) ([]string, error) {
+	var names []string
+	err := s.read(ctx).Model(&model.Host{}).Where("SUBSTR(name, 1, ?) = ?", len(prefix), prefix).Pluck("name", &names).Error
+	return names, failed("list the names of hosts", err)
 }
 
 // Host returns the host. ErrNotFound.
@@ -69,6 +135,12 @@ func (s *Store) UpdateHost(ctx context.Context, uuid string, from []model.HostSt
 			if t != nil {
 				value = utc(*t)
 			}
+		case []string:
+			list, err := json.Marshal(t)
+			if err != nil {
+				return false, failed(doing, err)
+			}
+			value = string(list)
 		}
 		set[column] = value
 	}
@@ -83,6 +155,75 @@ func (s *Store) UpdateHost(ctx context.Context, uuid string, from []model.HostSt
 		return r.Error
 	})
 	return moved, err
+}
+
+// GiveUpMachine notes that the machine of the host could not be deployed: the
+// host begins to release it, the machine is to be avoided until the given time,
+// and another host takes the place of this one, unless nil. All of that happens
+// if the host is in the state from and still has the machine; false means that
+// somebody else has moved it. ErrExists when the other host's name is taken.
+func (s *Store) GiveUpMachine(ctx context.Context, hostUUID string, from model.HostState, avoid model.AvoidedMachine, instead *model.Host) (bool, error) {
+	var moved bool
+	err := s.write(ctx, "give up the host's machine", func(tx *gorm.DB) error {
+		moved = false
+		avoid := avoid
+		avoid.ID, avoid.Reason, avoid.Until = 0, clip(avoid.Reason), utc(avoid.Until)
+		s.stamp(&avoid.CreatedAt)
+		r := tx.Model(&model.Host{}).Where("uuid = ? AND state = ? AND ironic_node_id = ?", hostUUID, from, avoid.IronicNodeID).
+			Updates(map[string]any{"state": model.HostReleasing, "reason": avoid.Reason, "updated_at": s.now()})
+		if r.Error != nil || r.RowsAffected == 0 {
+			return r.Error
+		}
+		// What was avoided long enough goes on this occasion.
+		err := tx.Where("ironic_node_id = ? OR until < ?", avoid.IronicNodeID, s.now()).Delete(&model.AvoidedMachine{}).Error
+		if err != nil {
+			return err
+		}
+		if err := tx.Create(&avoid).Error; err != nil {
+			return err
+		}
+		if instead != nil {
+			row := *instead
+			row.ID = 0
+			s.stamp(&row.CreatedAt)
+			now := s.now()
+			row.UpdatedAt = &now
+			if err := tx.Create(&row).Error; err != nil {
+				return err
+			}
+		}
+		moved = true
+		return nil
+	})
+	return moved, err
+}
+
+// AvoidedMachines returns the machines that are to be avoided now, those that
+// failed last first.
+func (s *Store) AvoidedMachines(ctx context.Context) ([]model.AvoidedMachine, error) {
+	var machines []model.AvoidedMachine
+	err := s.read(ctx).Where("until > ?", s.now()).Order("created_at DESC, id DESC").Find(&machines).Error
+	return machines, failed("list machines to avoid", err)
+}
+
+// ForgiveMachine takes the machine from those to be avoided; one that is not
+// among them is success.
+func (s *Store) ForgiveMachine(ctx context.Context, ironicNodeID string) error {
+	return s.write(ctx, "forgive the machine", func(tx *gorm.DB) error {
+		return tx.Where("ironic_node_id = ?", ironicNodeID).Delete(&model.AvoidedMachine{}).Error
+	})
+}
+
+// NodeStarted counts node starts that failed in a row on a host: one more
+// failed, or one went well and the row is over.
+func (s *Store) NodeStarted(ctx context.Context, hostUUID string, well bool) error {
+	failures := gorm.Expr("failures + 1")
+	if well {
+		failures = gorm.Expr("0")
+	}
+	return s.write(ctx, "count failed node starts of the host", func(tx *gorm.DB) error {
+		return tx.Model(&model.Host{}).Where("uuid = ?", hostUUID).Updates(map[string]any{"failures": failures}).Error
+	})
 }
 
 func (s *Store) hasColumn(row any, column string) bool {

@@ -20,6 +20,7 @@ import (
 // statement by itself.
 var migrations = []*gormigrate.Migration{
 	{ID: "202611230001", Migrate: migrate202611230001},
+	{ID: "202611230110", Migrate: migrate202611230110},
 	{ID: "202611231801", Migrate: migrate202611231801},
 }
 
@@ -65,6 +66,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 		// A session of its own: conditions of one query must not stay for the next.
 		db = db.Set("gorm:table_options", mysqlTable).Session(&gorm.Session{})
 	}
+	db = db.Session(&gorm.Session{}) // or what one statement sets would stay for the next
 	err = gormigrate.New(db, &gormigrate.Options{
 		TableName:                 migrationsTable,
 		IDColumnName:              "id",
