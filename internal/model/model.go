@@ -216,7 +216,7 @@ type Host struct {
 	ID           int64     `gorm:"primaryKey"`
 	UUID         string    `gorm:"size:36;uniqueIndex"`
 	Name         string    `gorm:"size:255;uniqueIndex"`
-	State        HostState `gorm:"size:16;index"`
+	State        HostState `gorm:"size:16;index;index:hosts_room,priority:1"`
 	Reason       *string   `gorm:"type:text"` // why it is in error, for the operator
 	IronicNodeID *string   `gorm:"size:36;uniqueIndex"`
 	AllocationID *string   `gorm:"size:36"`
@@ -231,14 +231,20 @@ type Host struct {
 	UsedMemoryMiB  int `gorm:"column:used_memory_mib"`
 	UsedDiskGiB    int `gorm:"column:used_disk_gib"`
 
+	// Total less Used, reckoned by the database for its index: neither written
+	// nor read here.
+	FreeVCPUs     int `gorm:"column:free_vcpus;->:false;<-:false;type:int GENERATED ALWAYS AS (total_vcpus - used_vcpus) VIRTUAL;index:hosts_room,priority:3"`
+	FreeMemoryMiB int `gorm:"column:free_memory_mib;->:false;<-:false;type:int GENERATED ALWAYS AS (total_memory_mib - used_memory_mib) VIRTUAL;index:hosts_room,priority:2"`
+	FreeDiskGiB   int `gorm:"column:free_disk_gib;->:false;<-:false;type:int GENERATED ALWAYS AS (total_disk_gib - used_disk_gib) VIRTUAL;index:hosts_room,priority:4"`
+
 	// What kind of machine it is: as wished for until it is deployed, then as
 	// Ironic or the operator says. Without a class it serves those who ask for
 	// the configured one.
-	ResourceClass string   `gorm:"size:80"`
+	ResourceClass string   `gorm:"size:80;index:hosts_room,priority:5"`
 	Traits        []string `gorm:"serializer:json;type:text"` // sorted
 
 	EmptySince *time.Time // when the last node left; nil while in use
-	Failures   int        // node starts in a row that failed here
+	Failures   int        `gorm:"index:hosts_room,priority:6"` // node starts in a row that failed here
 	Attempts   int        // machines that were tried for this host before and could not be deployed
 	CreatedAt  time.Time
 	UpdatedAt  *time.Time `gorm:"autoUpdateTime:false"`

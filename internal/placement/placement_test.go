@@ -3,6 +3,7 @@
 package placement
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -24,10 +25,12 @@ func h(name string, change ...func(*Candidate)) Candidate {
 func used(v, m, d int) func(*Candidate)         { return func(c *Candidate) { c.Used = Room{v, m, d} } }
 func siblings(n int) func(*Candidate)           { return func(c *Candidate) { c.Siblings = n } }
 func failures(n int) func(*Candidate)           { return func(c *Candidate) { c.Failures = n } }
+func class(name string) func(*Candidate)        { return func(c *Candidate) { c.ResourceClass = name } }
+func traits(t ...string) func(*Candidate)       { return func(c *Candidate) { c.Traits = t } }
 func in(state model.HostState) func(*Candidate) { return func(c *Candidate) { c.State = state } }
 
 func TestChoose(t *testing.T) {
-	node := Request{Room{2, 4096, 20}}
+	room := Room{2, 4096, 20}
 	for _, c := range []struct {
 		name  string
 		hosts []Candidate
@@ -52,16 +55,42 @@ func TestChoose(t *testing.T) {
 		{"fewest of the same cluster first", []Candidate{h("a", siblings(2)), h("b", siblings(1), used(4, 8192, 40)), h("c", siblings(3))}, []string{"id-b", "id-a", "id-c"}},
 		{"then most memory free", []Candidate{h("a", used(2, 8192, 20)), h("b", used(4, 4096, 40)), h("c")}, []string{"id-c", "id-b", "id-a"}},
 		{
-			"as a fraction",
+			"in MiB, not as a fraction",
 			[]Candidate{
-				h("big", func(c *Candidate) { c.Total.MemoryMiB, c.Used.MemoryMiB = 1<<20, 1<<19 }), h("small", used(0, 4096, 0)),
+				h("small", used(0, 4096, 0)), h("big", func(c *Candidate) { c.Total.MemoryMiB, c.Used.MemoryMiB = 1<<20, 1<<19 }),
 			},
-			[]string{"id-small", "id-big"},
+			[]string{"id-big", "id-small"},
 		},
 		{"then fewest failures", []Candidate{h("a", failures(2)), h("b", failures(1))}, []string{"id-b", "id-a"}},
+		{
+			"where nothing starts last of all",
+			[]Candidate{h("a", failures(3)), h("b", failures(2), siblings(5), used(6, 12288, 80)), h("c", failures(4))},
+			[]string{"id-b", "id-a", "id-c"},
+		},
 		{"then by name", []Candidate{h("b"), h("a"), h("c")}, []string{"id-a", "id-b", "id-c"}},
 	} {
-		if diff := cmp.Diff(c.want, Choose(c.hosts, node)); diff != "" {
+		if diff := cmp.Diff(c.want, Choose(c.hosts, Request{Room: room})); diff != "" {
+			t.Errorf("%s:\n%s", c.name, diff)
+		}
+	}
+}
+
+func TestKindOfHost(t *testing.T) {
+	hosts := []Candidate{h("a"), h("b", class("baremetal")), h("c", class("gpu"), traits("CUSTOM_A", "CUSTOM_B")), h("d", class("gpu"))}
+	for _, c := range []struct {
+		name string
+		ask  Request
+		want []string
+	}{
+		{"of no class", Request{}, []string{"id-a"}},
+		{"of a class", Request{ResourceClass: "baremetal"}, []string{"id-b"}},
+		{"of the usual class, which those without may stand in for", Request{ResourceClass: "baremetal", OrNoClass: true}, []string{"id-a", "id-b"}},
+		{"with a trait", Request{ResourceClass: "gpu", Traits: []string{"CUSTOM_B"}}, []string{"id-c"}},
+		{"with both", Request{ResourceClass: "gpu", Traits: []string{"CUSTOM_B", "CUSTOM_A"}}, []string{"id-c"}},
+		{"with one that none has", Request{ResourceClass: "gpu", Traits: []string{"CUSTOM_A", "CUSTOM_C"}}, []string{}},
+		{"part of a trait's name", Request{ResourceClass: "gpu", Traits: []string{"CUSTOM_"}}, []string{}},
+	} {
+		if diff := cmp.Diff(c.want, Choose(hosts, c.ask)); diff != "" {
 			t.Errorf("%s:\n%s", c.name, diff)
 		}
 	}
@@ -75,17 +104,19 @@ func TestHostWithoutMemoryTakesANodeWithoutNeeds(t *testing.T) {
 }
 
 func TestCandidates(t *testing.T) {
-	one, two := "h1", "h2"
 	got := Candidates(
 		[]model.Host{
-			{UUID: one, Name: "a", State: model.HostReady, TotalVCPUs: 1, TotalMemoryMiB: 2, TotalDiskGiB: 3, UsedVCPUs: 4, UsedMemoryMiB: 5, UsedDiskGiB: 6, Failures: 7},
-			{UUID: two, Name: "b"},
+			{
+				UUID: "h1", Name: "a", State: model.HostReady, TotalVCPUs: 1, TotalMemoryMiB: 2, TotalDiskGiB: 3,
+				UsedVCPUs: 4, UsedMemoryMiB: 5, UsedDiskGiB: 6, Failures: 7, ResourceClass: "gpu", Traits: []string{"CUSTOM_A"},
+			},
+			{UUID: "h2", Name: "b"},
 		},
-		[]model.Node{{HostID: &one}, {HostID: nil}, {HostID: &one}},
+		map[string]int{"h1": 2, "h3": 1},
 	)
 	want := []Candidate{
-		{UUID: one, Name: "a", State: model.HostReady, Total: Room{1, 2, 3}, Used: Room{4, 5, 6}, Siblings: 2, Failures: 7},
-		{UUID: two, Name: "b"},
+		{UUID: "h1", Name: "a", State: model.HostReady, Total: Room{1, 2, 3}, Used: Room{4, 5, 6}, Siblings: 2, Failures: 7, ResourceClass: "gpu", Traits: []string{"CUSTOM_A"}},
+		{UUID: "h2", Name: "b"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -109,7 +140,7 @@ func TestChooseAlwaysHolds(t *testing.T) {
 	}), 0, 12, func(c Candidate) string { return c.UUID })
 	rapid.Check(t, func(t *rapid.T) {
 		some := hosts.Draw(t, "hosts")
-		r := Request{Room{small.Draw(t, "rv"), small.Draw(t, "rm"), small.Draw(t, "rd")}}
+		r := Request{Room: Room{small.Draw(t, "rv"), small.Draw(t, "rm"), small.Draw(t, "rd")}}
 		got := Choose(some, r)
 		shuffled := rapid.Permutation(some).Draw(t, "shuffled")
 		if diff := cmp.Diff(got, Choose(shuffled, r)); diff != "" {
@@ -122,4 +153,17 @@ func TestChooseAlwaysHolds(t *testing.T) {
 			}
 		}
 	})
+}
+
+// BenchmarkChoose is a decision over 10,000 hosts that all could take the node.
+func BenchmarkChoose(b *testing.B) {
+	hosts := make([]Candidate, 10_000)
+	for i := range hosts {
+		hosts[i] = h(fmt.Sprint(i), used(0, i%1000, 0), siblings(i%7), failures(i%5))
+	}
+	for b.Loop() {
+		if chosen := Choose(hosts, Request{Room: Room{2, 4096, 20}}); len(chosen) != len(hosts) {
+			b.Fatalf("%d hosts chosen", len(chosen))
+		}
+	}
 }

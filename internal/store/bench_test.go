@@ -7,6 +7,8 @@ import (
 	"os"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"github.com/keelson/keelson/internal/model"
 	"github.com/keelson/keelson/internal/store"
 	"github.com/keelson/keelson/internal/store/storetest"
@@ -83,5 +85,31 @@ func BenchmarkStep(b *testing.B) {
 			must(b, s.BeginStep(b.Context(), f, model.Step{Name: "place"}))
 			must(b, s.EndStep(b.Context(), f, "place", "", false, model.StepDone, ""))
 		}
+	})
+}
+
+// BenchmarkHostsWithRoom is what a placement reads: of 10,000 hosts that have
+// room, of 10,000 of which one has, and of 10,000 full ones.
+func BenchmarkHostsWithRoom(b *testing.B) {
+	wish := store.HostWish{VCPUs: 2, MemoryMiB: 4096, DiskGiB: 20, ResourceClass: "baremetal", OrNoClass: true}
+	each(b, func(b *testing.B, s *store.Store) {
+		storetest.Hosts(b, s, 10_000)
+		look := func(name string, want int) {
+			b.Run(name, func(b *testing.B) {
+				for b.Loop() {
+					hosts, err := s.HostsWithRoom(b.Context(), wish, []string{uuid.NewString()}, 32)
+					if err != nil || len(hosts) != want {
+						b.Fatalf("%d hosts, %v", len(hosts), err)
+					}
+				}
+			})
+		}
+		look("all have room", 32)
+		s.Exec(b, "UPDATE hosts SET used_memory_mib = total_memory_mib WHERE name <> 'host-5000'")
+		look("one has room", 1)
+		s.Exec(b, "UPDATE hosts SET used_memory_mib = total_memory_mib")
+		look("none has room", 0)
+		s.Exec(b, "UPDATE hosts SET used_memory_mib = 0, used_vcpus = total_vcpus")
+		look("memory, but no vCPU", 0)
 	})
 }

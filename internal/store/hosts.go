@@ -35,32 +35,37 @@ type HostWish struct {
 	Traits                    []string // all of them; letters, digits and _ only
 }
 
-// HostsWithRoom returns ready hosts that have what is wished for, at most
-// limit of them, the better ones first as package placement has it: those on
-// which nodes start, then those with the fewest nodes of the cluster, then
-// those with most memory free. It reads no more than it returns, however many
-// hosts there are.
-func (s *Store) HostsWithRoom(ctx context.Context, w HostWish, clusterUUID string, limit int) ([]model.Host, error) {
-	siblings := s.read(ctx).Model(&model.Node{}).Select("host_id, COUNT(*) AS nodes").Where("cluster_id = ?", clusterUUID).Group("host_id")
-	hosts := s.read(ctx).Model(&model.Host{}).Select("hosts.*").
-		Joins("LEFT JOIN (?) siblings ON siblings.host_id = hosts.uuid", siblings).
-		Where("hosts.state = ?", model.HostReady).
-		Where("used_vcpus + ? <= total_vcpus AND used_memory_mib + ? <= total_memory_mib AND used_disk_gib + ? <= total_disk_gib",
-			w.VCPUs, w.MemoryMiB, w.DiskGiB)
+// HostsWithRoom returns ready hosts that have what is wished for, the better
+// ones first and in the order of package placement: those without nodes of the
+// cluster, whose hosts avoid names, those with most memory free before others.
+// Only when there is none does it look at the hosts of avoid, and when there is
+// none again, at those on which nodes fail to start. At most limit hosts are
+// read, or as many as avoid names, however many there are.
+func (s *Store) HostsWithRoom(ctx context.Context, w HostWish, avoid []string, limit int) ([]model.Host, error) {
 	classes := []string{w.ResourceClass}
 	if w.OrNoClass {
 		classes = append(classes, "")
 	}
-	hosts = hosts.Where("resource_class IN ?", classes)
-	for _, trait := range w.Traits {
-		hosts = hosts.Where("INSTR(traits, ?) > 0", `"`+trait+`"`) // a list in JSON
+	// The inner query finds its answer in the index hosts_room alone.
+	look := func(condition string, args ...any) (hosts []model.Host, err error) {
+		fitting := s.read(ctx).Model(&model.Host{}).Select("id").
+			Where("state = ? AND free_memory_mib >= ? AND free_vcpus >= ? AND free_disk_gib >= ? AND resource_class IN ?",
+				model.HostReady, w.MemoryMiB, w.VCPUs, w.DiskGiB, classes).
+			Where(condition, args...).Order("free_memory_mib DESC").Limit(limit)
+		for _, trait := range w.Traits {
+			fitting = fitting.Where("INSTR(traits, ?) > 0", `"`+trait+`"`) // a list in JSON
+		}
+		return hosts, s.read(ctx).Joins("JOIN (?) fitting ON fitting.id = hosts.id", fitting).Find(&hosts).Error
 	}
-	var found []model.Host
-	err := hosts.
-		Order(fmt.Sprintf("failures >= %d, COALESCE(siblings.nodes, 0)", model.FailingAfter)).
-		Order("used_memory_mib * 1e0 / total_memory_mib, failures, name, uuid").
-		Limit(limit).Find(&found).Error
-	return found, failed("look for hosts with room", err)
+	siblings := s.read(ctx).Model(&model.Host{}).Select("id").Where("uuid IN ?", avoid)
+	hosts, err := look("failures < ? AND id NOT IN (?)", model.FailingAfter, siblings)
+	if err == nil && len(hosts) == 0 && len(avoid) > 0 {
+		hosts, err = look("failures < ? AND id IN (?)", model.FailingAfter, siblings)
+	}
+	if err == nil && len(hosts) == 0 {
+		hosts, err = look("failures >= ?", model.FailingAfter)
+	}
+	return hosts, failed("look for hosts with room", err)
 }
 
 // CountHosts returns how many hosts there are in each state, and how many of

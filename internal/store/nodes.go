@@ -119,6 +119,21 @@ func (s *Store) SetNodeImages(ctx context.Context, f Fence, images map[string]st
 	})
 }
 
+// Siblings returns how many nodes of the cluster are on each host, by host uuid.
+func (s *Store) Siblings(ctx context.Context, clusterUUID string) (map[string]int, error) {
+	var rows []struct {
+		HostID string
+		Nodes  int
+	}
+	err := s.read(ctx).Model(&model.Node{}).Select("host_id, COUNT(*) AS nodes").
+		Where("cluster_id = ? AND host_id IS NOT NULL", clusterUUID).Group("host_id").Scan(&rows).Error
+	siblings := make(map[string]int, len(rows))
+	for _, r := range rows {
+		siblings[r.HostID] = r.Nodes
+	}
+	return siblings, failed("count the nodes of the cluster by host", err)
+}
+
 // ClaimHost gives the node room on the host: it is taken from the host's, the
 // node gets the lowest free slot there and becomes placed. A node that has a
 // host already is returned as it is, whatever host was asked for. ErrNoRoom

@@ -18,6 +18,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/google/uuid"
 
+	"github.com/keelson/keelson/internal/model"
 	"github.com/keelson/keelson/internal/store"
 	"github.com/keelson/keelson/internal/testenv"
 )
@@ -168,4 +169,31 @@ func Direct(tb testing.TB, s *store.Store) *sql.DB {
 		}
 	})
 	return db
+}
+
+// Hosts adds that many ready hosts, host-1 and so on, with room for sixteen
+// nodes of 2 vCPUs, 4 GiB memory and 20 GiB disk each.
+func Hosts(tb testing.TB, s *store.Store, n int) {
+	tb.Helper()
+	var all sync.WaitGroup
+	numbers := make(chan int)
+	for range 8 {
+		all.Go(func() {
+			for i := range numbers {
+				uri := fmt.Sprintf("sim:///nowhere/host-%d", i)
+				err := s.AddHost(tb.Context(), &model.Host{
+					Name: fmt.Sprintf("host-%d", i), State: model.HostReady, Bridge: "br0", LibvirtURI: &uri, ResourceClass: "baremetal",
+					TotalVCPUs: 2 * 16, TotalMemoryMiB: 4096 * 16, TotalDiskGiB: 20 * 16,
+				})
+				if err != nil {
+					tb.Error(err)
+				}
+			}
+		})
+	}
+	for i := range n {
+		numbers <- i + 1
+	}
+	close(numbers)
+	all.Wait()
 }
