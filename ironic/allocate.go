@@ -30,6 +30,11 @@ type AllocationRequest struct {
 	Traits        []string // all of them
 	Candidates    []string // uuids or names to choose from; empty means any
 	Avoid         []string // uuids or names never to choose, e.g. where a deploy failed
+
+	// What the machine must have at least, going by its properties; 0 means any.
+	CPUs      int
+	MemoryMiB int
+	DiskGiB   int
 }
 
 // Allocation is a machine reserved in Ironic.
@@ -76,15 +81,16 @@ func (c *Client) createAllocation(ctx context.Context, req AllocationRequest) (A
 		return Allocation{}, Result{}, err
 	}
 	candidates := req.Candidates
-	if len(req.Avoid) > 0 {
-		// Ironic knows no list of nodes to avoid, so name all the others.
+	if len(req.Avoid) > 0 || req.CPUs > 0 || req.MemoryMiB > 0 || req.DiskGiB > 0 {
+		// Ironic knows neither a list of nodes to avoid nor sizes, so name all
+		// those that will do.
 		candidates = nil
 		pool, err := c.nodesOfClass(ctx, req.ResourceClass)
 		if err != nil {
 			return Allocation{}, Result{}, err
 		}
 		for i := range pool {
-			if n := &pool[i]; req.allows(n) && whyNot(n, req.Traits) == "" {
+			if n := &pool[i]; req.allows(n) && req.whyNot(n) == "" {
 				candidates = append(candidates, n.UUID)
 			}
 		}
@@ -146,10 +152,13 @@ func (r *AllocationRequest) allows(n *nodes.Node) bool {
 	return !named(r.Avoid) && (len(r.Candidates) == 0 || named(r.Candidates))
 }
 
-// whyNot says why Ironic would not give the node out, or nothing.
-func whyNot(n *nodes.Node, traits []string) string {
+// whyNot says why the node will not do or why Ironic would not give it out, or
+// nothing.
+func (r *AllocationRequest) whyNot(n *nodes.Node) string {
 	switch {
-	case slices.ContainsFunc(traits, func(t string) bool { return !slices.Contains(n.Traits, t) }):
+	case number(n.Properties["cpus"]) < r.CPUs || number(n.Properties["memory_mb"]) < r.MemoryMiB || number(n.Properties["local_gb"]) < r.DiskGiB:
+		return "too small"
+	case slices.ContainsFunc(r.Traits, func(t string) bool { return !slices.Contains(n.Traits, t) }):
 		return "without the traits"
 	case n.InstanceUUID != "":
 		return "in use"
@@ -171,7 +180,7 @@ func (c *Client) nodesOfClass(ctx context.Context, class string) ([]nodes.Node, 
 	if err != nil {
 		return nil, err
 	}
-	fields := []string{"uuid", "name", "traits", "instance_uuid", "maintenance", "provision_state", "power_state"}
+	fields := []string{"uuid", "name", "properties", "traits", "instance_uuid", "maintenance", "provision_state", "power_state"}
 	if c.features.HasRetirement() {
 		fields = append(fields, "retired")
 	}
@@ -206,7 +215,7 @@ func (c *Client) noneFree(ctx context.Context, req AllocationRequest, lastError 
 	counts := map[string]int{}
 	free := 0
 	for i := range pool {
-		why := whyNot(&pool[i], req.Traits)
+		why := req.whyNot(&pool[i])
 		switch {
 		case !req.allows(&pool[i]):
 			counts["not to be used"]++
@@ -226,6 +235,9 @@ func (c *Client) noneFree(ctx context.Context, req AllocationRequest, lastError 
 	wanted := fmt.Sprintf("resource class %q", req.ResourceClass)
 	if len(req.Traits) > 0 {
 		wanted += " with traits " + strings.Join(req.Traits, ", ")
+	}
+	if req.CPUs > 0 || req.MemoryMiB > 0 || req.DiskGiB > 0 {
+		wanted += fmt.Sprintf(" with at least %d CPUs, %d MiB memory and %d GiB disk", req.CPUs, req.MemoryMiB, req.DiskGiB)
 	}
 	switch {
 	case free > 0:

@@ -88,6 +88,22 @@ func (c *Client) node(ctx context.Context, ident string) (*nodes.Node, error) {
 	return n, nil
 }
 
+// TakeOut puts the machine into maintenance, with a reason for the operator; one
+// that is in maintenance already keeps the reason it has. Ironic gives it to
+// nobody then until the operator ends that.
+func (c *Client) TakeOut(ctx context.Context, ident, reason string) error {
+	n, err := c.node(ctx, ident)
+	if err != nil || n == nil || n.Maintenance {
+		return err
+	}
+	sc, err := c.connect(ctx)
+	if err != nil {
+		return err
+	}
+	err = nodes.SetMaintenance(ctx, sc, n.UUID, nodes.MaintenanceOpts{Reason: reason}).ExtractErr()
+	return classify("put node "+n.UUID+" into maintenance", err)
+}
+
 // change asks Ironic to move a node that is in the state of n. A 400 with the
 // state changed meanwhile is a lost race and temporary; without, Ironic will
 // never do it.
