@@ -13,10 +13,8 @@ import (
 
 // BareMetal takes machines from Ironic. It implements [Machines].
 type BareMetal struct {
-	Ironic        *ironic.Client
-	ResourceClass string
-	Traits        []string
-	Image         ironic.Image
+	Ironic *ironic.Client
+	Image  ironic.Image
 	// LibvirtURI is where a host's libvirt listens, with {address} for the
 	// host's address; a node's extra may name another one.
 	LibvirtURI string
@@ -25,8 +23,11 @@ type BareMetal struct {
 }
 
 // Allocate implements Machines.
-func (b *BareMetal) Allocate(ctx context.Context, host string) (ironic.Allocation, ironic.Result, error) {
-	return b.Ironic.Allocate(ctx, ironic.AllocationRequest{Key: host, ResourceClass: b.ResourceClass, Traits: b.Traits})
+func (b *BareMetal) Allocate(ctx context.Context, host string, wish MachineWish) (ironic.Allocation, ironic.Result, error) {
+	return b.Ironic.Allocate(ctx, ironic.AllocationRequest{
+		Key: host, ResourceClass: wish.ResourceClass, Traits: wish.Traits, Avoid: wish.Avoid,
+		CPUs: wish.VCPUs, MemoryMiB: wish.MemoryMiB, DiskGiB: wish.DiskGiB,
+	})
 }
 
 // Deploy implements Machines.
@@ -48,7 +49,7 @@ func (b *BareMetal) Describe(ctx context.Context, machine string) (*Machine, err
 	}
 	m := &Machine{
 		Name: n.Name, Address: n.Address, LibvirtURI: n.LibvirtURI,
-		VCPUs: n.CPUs, MemoryMiB: n.MemoryMiB, DiskGiB: n.DiskGiB,
+		VCPUs: n.CPUs, MemoryMiB: n.MemoryMiB, DiskGiB: n.DiskGiB, ResourceClass: n.ResourceClass, Traits: n.Traits,
 	}
 	switch {
 	case m.LibvirtURI != "":
@@ -63,4 +64,22 @@ func (b *BareMetal) Describe(ctx context.Context, machine string) (*Machine, err
 // Release implements Machines.
 func (b *BareMetal) Release(ctx context.Context, host *model.Host) (ironic.Result, error) {
 	return b.Ironic.Release(ctx, deref(host.IronicNodeID), host.UUID)
+}
+
+// Returned implements Machines.
+func (b *BareMetal) Returned(ctx context.Context, host *model.Host) (bool, error) {
+	n, err := b.Ironic.Node(ctx, deref(host.IronicNodeID))
+	switch {
+	case fault.IsPermanent(err): // gone from Ironic
+		return true, nil
+	case err != nil:
+		return false, err
+	}
+	ours := n.InstanceID != "" && n.InstanceID == deref(host.AllocationID)
+	return !ours && n.State != "clean failed", nil
+}
+
+// TakeOut implements Machines.
+func (b *BareMetal) TakeOut(ctx context.Context, machine, reason string) error {
+	return b.Ironic.TakeOut(ctx, machine, reason)
 }

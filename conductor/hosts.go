@@ -7,10 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/keelson/keelson/drivers"
 	"github.com/keelson/keelson/internal/fault"
@@ -26,10 +26,11 @@ import (
 type Machines interface {
 	// Allocate reserves a free machine for the host of that uuid. It is done
 	// when the allocation names a machine; the same host gets the same one at
-	// every call.
-	Allocate(ctx context.Context, host string) (ironic.Allocation, ironic.Result, error)
+	// every call. The error is permanent when there is none.
+	Allocate(ctx context.Context, host string, wish MachineWish) (ironic.Allocation, ironic.Result, error)
 
-	// Deploy brings the reserved machine up as a host.
+	// Deploy brings the reserved machine up as a host. A permanent error means
+	// that this machine will not become one.
 	Deploy(ctx context.Context, host *model.Host) (ironic.Result, error)
 
 	// Describe returns what is known of a machine.
@@ -37,16 +38,36 @@ type Machines interface {
 
 	// Release gives the host's machine back, wiped. Given back already is done.
 	Release(ctx context.Context, host *model.Host) (ironic.Result, error)
+
+	// Returned tells whether the machine is nothing to the host any more: free
+	// for others, in their hands, or gone. It changes nothing.
+	Returned(ctx context.Context, host *model.Host) (bool, error)
+
+	// TakeOut sees to it that nobody gets the machine until the operator has
+	// looked at it. Taken out already is success.
+	TakeOut(ctx context.Context, machine, reason string) error
+}
+
+// MachineWish is what a machine must be like.
+type MachineWish struct {
+	ResourceClass string
+	Traits        []string
+	VCPUs         int // at least, as the others; 0 means any
+	MemoryMiB     int
+	DiskGiB       int
+	Avoid         []string // machines that could not be deployed lately
 }
 
 // Machine is one bare-metal machine.
 type Machine struct {
-	Name       string
-	Address    string // empty if not known
-	LibvirtURI string
-	VCPUs      int
-	MemoryMiB  int
-	DiskGiB    int
+	Name          string
+	Address       string // empty if not known
+	LibvirtURI    string
+	VCPUs         int
+	MemoryMiB     int
+	DiskGiB       int
+	ResourceClass string
+	Traits        []string
 }
 
 // NodeHosts gives access to the hosts that carry nodes, by libvirt URI; users
@@ -79,13 +100,19 @@ type NodeHost interface {
 
 // HostOptions are the settings of a host pool; NewHostPool fills in what is zero.
 type HostOptions struct {
-	Bridge             string  // on every host
-	CPURatio           float64 // how often a vCPU may be given away
+	ResourceClass      string   // of hosts for clusters that ask for none
+	Traits             []string // that every machine taken from Ironic must have
+	Bridge             string   // on every host
+	CPURatio           float64  // how often a vCPU may be given away
 	RAMRatio           float64
 	DiskRatio          float64
 	ReservedMemoryMiB  int           // of each host, for the host itself
 	MaxHosts           int           // most hosts taken from Ironic; 0: as many as it has
-	MinSpare           int           // empty hosts that are kept
+	MinSpare           int           // empty hosts that are kept ready, deployed ahead of need
+	DeployAttempts     int           // machines that are tried for one host
+	AvoidFailed        time.Duration // how long a machine that could not be deployed is not tried again
+	TakeOutFailed      bool          // such machines are put into maintenance in Ironic
+	RetryAfter         time.Duration // how long after the last of DeployAttempts no more are made
 	ReleaseAfter       time.Duration // how long a host stays empty before it is given back
 	PrepareTimeout     time.Duration // from deployed to libvirt answering
 	Keep               time.Duration // how often the pool looks after itself
@@ -94,11 +121,15 @@ type HostOptions struct {
 }
 
 func (o HostOptions) withDefaults() HostOptions {
+	o.ResourceClass = orElse(o.ResourceClass, "baremetal")
 	o.Bridge = orElse(o.Bridge, "keelson0")
 	o.CPURatio = orElse(o.CPURatio, 4)
 	o.RAMRatio = orElse(o.RAMRatio, 1)
 	o.DiskRatio = orElse(o.DiskRatio, 1)
 	o.ReleaseAfter = orElse(o.ReleaseAfter, 10*time.Minute)
+	o.DeployAttempts = orElse(o.DeployAttempts, 3)
+	o.AvoidFailed = orElse(o.AvoidFailed, time.Hour)
+	o.RetryAfter = orElse(o.RetryAfter, 5*time.Minute)
 	o.PrepareTimeout = orElse(o.PrepareTimeout, 10*time.Minute)
 	o.Keep = orElse(o.Keep, 10*time.Second)
 	o.ProgressPollPeriod = orElse(o.ProgressPollPeriod, 250*time.Millisecond)
@@ -117,6 +148,10 @@ type HostPool struct {
 	log      *slog.Logger
 	opts     HostOptions
 	stepping sync.Mutex // held by the node for whose sake a host is taken a step further
+
+	// noSpareUntil puts off the next try when no machine was free to be kept as
+	// a spare host; only KeepOnce uses it.
+	noSpareUntil time.Time
 }
 
 // NewHostPool returns a pool that grows through machines, which may be nil
@@ -125,97 +160,37 @@ func NewHostPool(s *store.Store, machines Machines, nodes NodeHosts, log *slog.L
 	return &HostPool{store: s, machines: machines, nodes: nodes, log: log, opts: o.withDefaults()}
 }
 
-// errNoHost is the cause when nothing can be done about missing room.
-var errNoHost = errors.New("no host has room")
+// candidates is how many hosts a node is tried on before it looks again.
+const candidates = 32
 
-// claim gives the node room on a host. When no host has room it brings one
-// more on its way and asks to be called again.
-func (p *HostPool) claim(ctx context.Context, fence store.Fence, node *model.Node) (*model.Node, drivers.Outcome, error) {
-	hosts, err := p.store.Hosts(ctx)
+// claim gives the node room on a host that its cluster's labels allow. When no
+// such host has room it brings one more on its way and asks to be called again.
+func (p *HostPool) claim(ctx context.Context, fence store.Fence, node *model.Node, kind hostKind) (*model.Node, drivers.Outcome, error) {
+	request := p.request(node, kind)
+	siblings, err := p.store.Siblings(ctx, node.ClusterID)
 	if err != nil {
-		return nil, drivers.Outcome{}, fmt.Errorf("listing hosts: %w", err)
+		return nil, drivers.Outcome{}, err
 	}
-	nodes, err := p.store.Nodes(ctx, node.ClusterID)
+	wish := store.HostWish{
+		VCPUs: request.VCPUs, MemoryMiB: request.MemoryMiB, DiskGiB: request.DiskGiB,
+		ResourceClass: request.ResourceClass, OrNoClass: request.OrNoClass, Traits: request.Traits,
+	}
+	hosts, err := p.store.HostsWithRoom(ctx, wish, slices.Collect(maps.Keys(siblings)), candidates)
 	if err != nil {
-		return nil, drivers.Outcome{}, fmt.Errorf("reading nodes: %w", err)
+		return nil, drivers.Outcome{}, err
 	}
-	candidates := placement.Candidates(hosts, nodes[node.ClusterID])
-	request := placement.Request{Room: placement.Room{VCPUs: node.VCPUs, MemoryMiB: node.MemoryMiB, DiskGiB: node.DiskGiB}}
-	for _, id := range placement.Choose(candidates, request) {
+	for _, id := range placement.Choose(placement.Candidates(hosts, siblings), request) {
 		placed, err := p.store.ClaimHost(ctx, fence, node.UUID, id)
 		if errors.Is(err, store.ErrNoRoom) {
 			continue // another node was quicker
 		}
 		return placed, drivers.Outcome{}, err
 	}
-	outcome, err := p.grow(ctx, hosts, node)
+	if len(hosts) > 0 {
+		return nil, drivers.Again(p.opts.ProgressPollPeriod, "other nodes were quicker, looking for a host again"), nil
+	}
+	outcome, err := p.grow(ctx, node, request)
 	return nil, outcome, err
-}
-
-// grow brings one more host on its way, unless one already is.
-func (p *HostPool) grow(ctx context.Context, hosts []model.Host, node *model.Node) (drivers.Outcome, error) {
-	taken, full := 0, 0
-	var coming *model.Host
-	for _, h := range hosts {
-		onItsWay := h.State == model.HostEnrolled || h.State == model.HostDeploying ||
-			h.State == model.HostPreparing && h.IronicNodeID != nil
-		if onItsWay {
-			coming = &h
-		} else {
-			full++
-		}
-		if h.IronicNodeID != nil {
-			taken++
-		}
-	}
-	noRoom := func(cause error, why string) error {
-		return fault.Permanent(cause, "no capacity: no host (of %d) has room for node %s (%d vCPU, %d MiB memory, %d GiB disk), and %s; "+
-			"use a smaller flavor, delete unused clusters, or ask the operator for more hosts", full, node.Name, node.VCPUs, node.MemoryMiB, node.DiskGiB, why)
-	}
-	switch {
-	case coming != nil:
-		return p.hasten(ctx, coming, noRoom)
-	case p.machines == nil:
-		return drivers.Outcome{}, noRoom(errNoHost, "no more can be had")
-	case p.opts.MaxHosts > 0 && taken >= p.opts.MaxHosts:
-		return drivers.Outcome{}, noRoom(errNoHost, "the pool may not grow further")
-	}
-	// The name decides a race between conductors: one of them adds the host.
-	host := &model.Host{UUID: uuid.NewString(), Name: p.freeName(hosts), State: model.HostEnrolled, Bridge: p.opts.Bridge}
-	if err := p.store.AddHost(ctx, host); err != nil {
-		if errors.Is(err, store.ErrExists) {
-			return drivers.Again(p.opts.ProgressPollPeriod, "waiting for a new host"), nil
-		}
-		return drivers.Outcome{}, fmt.Errorf("adding a host: %w", err)
-	}
-	p.log.Info("host wanted", "host", host.Name, "for_node", node.Name)
-	return p.hasten(ctx, host, noRoom)
-}
-
-// hasten takes the host that a node waits for a step further. Of several nodes
-// that wait for it in this process, one does the work.
-func (p *HostPool) hasten(ctx context.Context, h *model.Host, noRoom func(error, string) error) (drivers.Outcome, error) {
-	if !p.stepping.TryLock() {
-		return drivers.Again(p.opts.ProgressPollPeriod, "waiting for host "+h.Name), nil
-	}
-	defer p.stepping.Unlock()
-	outcome, err := p.step(ctx, h)
-	if h.State == model.HostEnrolled && fault.IsPermanent(err) {
-		return outcome, noRoom(err, fault.Reason(err, "no more can be had"))
-	}
-	return outcome, err
-}
-
-func (p *HostPool) freeName(hosts []model.Host) string {
-	names := make(map[string]bool, len(hosts))
-	for _, h := range hosts {
-		names[h.Name] = true
-	}
-	for i := 1; ; i++ {
-		if name := fmt.Sprintf("host-%d", i); !names[name] {
-			return name
-		}
-	}
 }
 
 // step takes a host one step further on its way in or out. Conductors may step
@@ -224,9 +199,16 @@ func (p *HostPool) freeName(hosts []model.Host) string {
 func (p *HostPool) step(ctx context.Context, h *model.Host) (drivers.Outcome, error) {
 	switch h.State {
 	case model.HostEnrolled:
-		allocation, result, err := p.machines.Allocate(ctx, h.UUID)
+		wish, err := p.machineWish(ctx, h)
+		if err != nil {
+			return drivers.Outcome{}, err
+		}
+		allocation, result, err := p.machines.Allocate(ctx, h.UUID, wish)
 		switch {
 		case fault.IsPermanent(err):
+			if n := len(wish.Avoid); n > 0 {
+				err = fault.Permanent(err, "%s (machines that are left alone because they could not be deployed lately: %d)", fault.Reason(err, "no machine can be had"), n)
+			}
 			// Nothing was taken, so nothing is left of the host.
 			return drivers.Outcome{}, errors.Join(err, p.store.RemoveHost(ctx, h.UUID))
 		case err != nil:
@@ -244,23 +226,20 @@ func (p *HostPool) step(ctx context.Context, h *model.Host) (drivers.Outcome, er
 		result, err := p.machines.Deploy(ctx, h)
 		switch {
 		case fault.IsPermanent(err):
-			reason := fault.Reason(err, "deploying failed")
-			return drivers.Outcome{}, errors.Join(err, p.move(ctx, h, model.HostReleasing, map[string]any{"reason": reason}))
+			return p.giveUp(ctx, h, err)
 		case err != nil:
 			return drivers.Outcome{}, err
 		case !result.Done:
 			return drivers.Again(result.After, fmt.Sprintf("host %s: %s", h.Name, result.Message)), nil
 		}
 		m, err := p.machines.Describe(ctx, deref(h.IronicNodeID))
+		if fault.IsPermanent(err) {
+			return p.giveUp(ctx, h, err)
+		}
 		if err != nil {
 			return drivers.Outcome{}, err
 		}
-		change := map[string]any{
-			"libvirt_uri":      m.LibvirtURI,
-			"total_vcpus":      int(float64(m.VCPUs) * p.opts.CPURatio),
-			"total_memory_mib": int(float64(m.MemoryMiB-p.opts.ReservedMemoryMiB) * p.opts.RAMRatio),
-			"total_disk_gib":   int(float64(m.DiskGiB) * p.opts.DiskRatio),
-		}
+		change := map[string]any{"libvirt_uri": m.LibvirtURI}
 		if m.Address != "" {
 			change["address"] = m.Address
 		}
@@ -277,25 +256,91 @@ func (p *HostPool) step(ctx context.Context, h *model.Host) (drivers.Outcome, er
 			if h.UpdatedAt != nil && p.opts.Now().Sub(*h.UpdatedAt) < p.opts.PrepareTimeout && !fault.IsPermanent(err) {
 				return drivers.Again(p.opts.ProgressPollPeriod, fmt.Sprintf("host %s is not ready yet: %s", h.Name, fault.Reason(err, "libvirt does not answer"))), nil
 			}
-			reason := fault.Reason(err, "libvirt does not answer")
-			failed := fault.Permanent(err, "host %s was deployed but can not take nodes: %s", h.Name, reason)
-			return drivers.Outcome{}, errors.Join(failed, p.move(ctx, h, model.HostReleasing, map[string]any{"reason": reason}))
+			return p.giveUp(ctx, h, fault.Permanent(err, "host %s was deployed but can not take nodes: %s", h.Name, fault.Reason(err, "libvirt does not answer")))
 		}
-		if err := p.move(ctx, h, model.HostReady, map[string]any{"empty_since": p.opts.Now().UTC(), "reason": nil}); err != nil {
+		change := map[string]any{"empty_since": p.opts.Now().UTC(), "reason": nil}
+		if h.IronicNodeID != nil {
+			m, err := p.machines.Describe(ctx, *h.IronicNodeID)
+			if fault.IsPermanent(err) {
+				return p.giveUp(ctx, h, err)
+			}
+			if err != nil {
+				return drivers.Outcome{}, err
+			}
+			// So far these columns told what was wished for.
+			change["total_vcpus"] = int(float64(m.VCPUs) * p.opts.CPURatio)
+			change["total_memory_mib"] = int(float64(m.MemoryMiB-p.opts.ReservedMemoryMiB) * p.opts.RAMRatio)
+			change["total_disk_gib"] = int(float64(m.DiskGiB) * p.opts.DiskRatio)
+			change["resource_class"] = m.ResourceClass
+			change["traits"] = slices.Sorted(slices.Values(m.Traits))
+			if err := p.store.ForgiveMachine(ctx, *h.IronicNodeID); err != nil {
+				return drivers.Outcome{}, err
+			}
+		}
+		if err := p.move(ctx, h, model.HostReady, change); err != nil {
 			return drivers.Outcome{}, err
 		}
 		return drivers.Again(time.Millisecond, fmt.Sprintf("host %s is ready", h.Name)), nil
 
 	case model.HostReleasing:
-		if h.IronicNodeID != nil {
-			result, err := p.machines.Release(ctx, h)
-			if err != nil || !result.Done {
-				return drivers.Again(result.After, result.Message), err
-			}
+		if h.IronicNodeID == nil {
+			return drivers.Done("released"), p.store.RemoveHost(ctx, h.UUID)
 		}
-		return drivers.Done("released"), p.store.RemoveHost(ctx, h.UUID)
+		result, err := p.machines.Release(ctx, h)
+		switch {
+		case fault.IsPermanent(err):
+			p.log.Error("host can not be given back", "host", h.Name, "machine", *h.IronicNodeID, "error", err)
+			return drivers.Done("can not be given back"), p.move(ctx, h, model.HostError, map[string]any{"reason": err.Error()})
+		case err != nil || !result.Done:
+			return drivers.Again(result.After, result.Message), err
+		}
+		return drivers.Done("released"), p.gone(ctx, h)
+
+	case model.HostError:
+		return p.lookAgain(ctx, h)
 	}
 	return drivers.Done("host is " + string(h.State)), nil
+}
+
+// gone forgets a host whose machine was given back. A machine that had failed
+// is first taken out, if the operator wants that; had it been in maintenance
+// earlier, Ironic would not have cleaned it.
+func (p *HostPool) gone(ctx context.Context, h *model.Host) error {
+	if p.opts.TakeOutFailed {
+		avoid, err := p.store.AvoidedMachines(ctx)
+		if err != nil {
+			return err
+		}
+		for _, m := range avoid {
+			if m.IronicNodeID != *h.IronicNodeID {
+				continue
+			}
+			if err := p.machines.TakeOut(ctx, m.IronicNodeID, "Keelson: "+m.Reason); err != nil {
+				return err
+			}
+		}
+	}
+	return p.store.RemoveHost(ctx, h.UUID)
+}
+
+// lookAgain looks whether a host is in error for no reason any more. It takes
+// nothing from it: what else becomes of the host is for people to say.
+func (p *HostPool) lookAgain(ctx context.Context, h *model.Host) (drivers.Outcome, error) {
+	switch {
+	case h.IronicNodeID != nil:
+		returned, err := p.machines.Returned(ctx, h)
+		if err != nil || !returned {
+			return drivers.Done("in error"), err
+		}
+	case !p.gaveUp(h) || p.opts.Now().Sub(*h.UpdatedAt) < p.opts.RetryAfter:
+		return drivers.Done("in error"), nil
+	}
+	p.log.Info("host in error is forgotten", "host", h.Name, "reason", deref(h.Reason))
+	err := p.store.RemoveHost(ctx, h.UUID)
+	if errors.Is(err, store.ErrInUse) {
+		err = nil // its nodes come first
+	}
+	return drivers.Done("gone"), err
 }
 
 // move changes the host's state, unless another conductor did so first.
@@ -312,26 +357,29 @@ func (p *HostPool) move(ctx context.Context, h *model.Host, to model.HostState, 
 }
 
 // keep looks after the pool until ctx ends: it carries on with hosts on their
-// way that nobody waits for any more, and gives back hosts that stay empty.
+// way that nobody waits for any more, keeps spare hosts, and gives back hosts
+// that stay empty.
 func (p *HostPool) keep(ctx context.Context) error {
-	for sleep(ctx, jitter(p.opts.Keep)) == nil {
+	for {
 		if err := p.KeepOnce(ctx); err != nil && ctx.Err() == nil {
 			p.log.Warn("looking after the host pool", "error", err)
 		}
+		if sleep(ctx, jitter(p.opts.Keep)) != nil {
+			return nil
+		}
 	}
-	return nil
 }
 
 // KeepOnce is one round of keep.
 func (p *HostPool) KeepOnce(ctx context.Context) error {
 	hosts, err := p.store.Hosts(ctx)
 	if err != nil {
-		return fmt.Errorf("listing hosts: %w", err)
+		return err
 	}
-	var all error
+	all := p.keepSpare(ctx, hosts)
 	empty := 0
 	for _, h := range hosts {
-		if h.State == model.HostReady && h.EmptySince != nil {
+		if p.isSpare(&h) {
 			empty++
 		}
 	}
@@ -339,14 +387,19 @@ func (p *HostPool) KeepOnce(ctx context.Context) error {
 		var err error
 		switch h.State {
 		case model.HostReady:
-			if h.IronicNodeID == nil || h.EmptySince == nil || empty <= p.opts.MinSpare || p.opts.Now().Sub(*h.EmptySince) < p.opts.ReleaseAfter {
+			if h.IronicNodeID == nil || h.EmptySince == nil || p.opts.Now().Sub(*h.EmptySince) < p.opts.ReleaseAfter {
 				continue
+			}
+			if p.isSpare(&h) {
+				if empty <= p.opts.MinSpare {
+					continue
+				}
+				empty--
 			}
 			// Draining takes no new nodes, so a node placed meanwhile is seen next time.
 			err = p.move(ctx, &h, model.HostDraining, map[string]any{})
-			empty--
 		case model.HostDraining:
-			if h.IronicNodeID == nil {
+			if !p.leaving(&h) {
 				continue // by the operator's wish
 			}
 			to := model.HostReleasing
@@ -354,13 +407,18 @@ func (p *HostPool) KeepOnce(ctx context.Context) error {
 				to = model.HostReady
 			}
 			err = p.move(ctx, &h, to, map[string]any{})
-		case model.HostEnrolled, model.HostDeploying, model.HostPreparing, model.HostReleasing:
-			if p.machines == nil && h.State != model.HostPreparing {
+		case model.HostEnrolled, model.HostDeploying, model.HostPreparing, model.HostReleasing, model.HostError:
+			if p.machines == nil && (h.State != model.HostPreparing || h.IronicNodeID != nil) {
 				continue
 			}
 			_, err = p.step(ctx, &h)
-		default:
-			continue
+			if h.State == model.HostEnrolled && fault.IsPermanent(err) {
+				p.log.Info("host is not wanted any more: there is no machine for it", "host", h.Name, "error", err)
+				if unsized(&h) {
+					p.noSpareUntil = p.opts.Now().Add(p.opts.RetryAfter)
+				}
+				err = nil
+			}
 		}
 		if err != nil {
 			all = errors.Join(all, fmt.Errorf("host %s: %w", h.Name, err))

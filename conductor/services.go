@@ -78,7 +78,11 @@ func (s *services) Place(ctx context.Context, nodeID string) (drivers.Outcome, e
 		node = addressed
 	}
 	if node.HostID == nil {
-		placed, outcome, err := s.Hosts.claim(ctx, s.fence, node)
+		kind, err := s.hostKind(ctx, node)
+		if err != nil {
+			return drivers.Outcome{}, err
+		}
+		placed, outcome, err := s.Hosts.claim(ctx, s.fence, node, kind)
 		if placed == nil || err != nil {
 			return outcome, fenced(err)
 		}
@@ -89,6 +93,20 @@ func (s *services) Place(ctx context.Context, nodeID string) (drivers.Outcome, e
 		return drivers.Outcome{}, fmt.Errorf("reading the host of node %s: %w", node.Name, err)
 	}
 	return drivers.Done(fmt.Sprintf("on host %s with address %s", host.Name, *node.Address)), nil
+}
+
+// hostKind is which hosts the labels of the node's group and cluster allow.
+func (s *services) hostKind(ctx context.Context, node *model.Node) (hostKind, error) {
+	groups, err := s.Store.NodeGroups(ctx, s.cluster.UUID)
+	if err != nil {
+		return hostKind{}, fmt.Errorf("reading node groups: %w", err)
+	}
+	for _, g := range groups[s.cluster.UUID] {
+		if g.UUID == node.NodeGroupID {
+			return kindOf(g.Labels, s.cluster.Labels), nil
+		}
+	}
+	return kindOf(s.cluster.Labels), nil
 }
 
 // Start implements drivers.Nodes.
@@ -118,13 +136,29 @@ func (s *services) build(ctx context.Context, nodeID string, files []drivers.Fil
 	if err != nil {
 		return drivers.Outcome{}, err
 	}
-	if err := make(s.machine(host), ctx, spec); err != nil {
+	err = make(s.machine(host), ctx, spec)
+	s.countStart(ctx, host, err)
+	if err != nil {
 		return drivers.Outcome{}, onNode(err, node, host)
 	}
 	if err := s.Store.NodeBuilt(ctx, s.fence, nodeID, spec.Revision); err != nil {
 		return drivers.Outcome{}, fenced(err)
 	}
 	return drivers.Done(done + " on host " + host.Name), nil
+}
+
+// countStart notes how a node's start went, for placement to avoid hosts on which
+// nothing starts.
+func (s *services) countStart(ctx context.Context, host *model.Host, err error) {
+	if err == nil && host.Failures == 0 || errors.Is(ctx.Err(), context.Canceled) {
+		return
+	}
+	// A start that took all the time there was is one that failed.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.ShutdownTimeout)
+	defer cancel()
+	if err := s.Store.NodeStarted(ctx, host.UUID, err == nil); err != nil {
+		s.log.Warn("could not count how nodes start on a host", "host", host.Name, "error", err)
+	}
 }
 
 func (s *services) spec(node *model.Node, host *model.Host, files []drivers.File) (lxc.Spec, error) {

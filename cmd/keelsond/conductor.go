@@ -42,7 +42,9 @@ func (p *process) startConductor(ctx context.Context, group *errgroup.Group) err
 		Hosts: conductor.NewHostPool(p.store, machines, hosts, p.log, conductor.HostOptions{
 			Bridge: p.cfg.Network.Bridge, CPURatio: p.cfg.Hosts.CPUAllocationRatio, RAMRatio: p.cfg.Hosts.RAMAllocationRatio,
 			DiskRatio: p.cfg.Hosts.DiskAllocationRatio, ReservedMemoryMiB: p.cfg.Hosts.ReservedMemoryMiB,
-			MaxHosts: p.cfg.Hosts.MaxHosts, ReleaseAfter: p.cfg.Hosts.ReleaseAfter,
+			MaxHosts: p.cfg.Hosts.MaxHosts, ReleaseAfter: p.cfg.Hosts.ReleaseAfter, MinSpare: p.cfg.Hosts.MinSpare,
+			ResourceClass: p.cfg.Ironic.ResourceClass, Traits: p.cfg.Ironic.Traits, DeployAttempts: p.cfg.Hosts.DeployAttempts,
+			AvoidFailed: p.cfg.Hosts.AvoidFailed, TakeOutFailed: p.cfg.Hosts.TakeOutFailed,
 		}),
 		Nodes: hosts, Certificates: p.certificates, Sealer: p.sealer, Catalog: p.catalog,
 		Network: network, Nameservers: nameservers, Logger: p.log,
@@ -90,8 +92,7 @@ func (p *process) machines() (conductor.Machines, error) {
 	}
 	p.onClose(func() error { client.Close(); return nil })
 	return &conductor.BareMetal{
-		Ironic: client, ResourceClass: c.ResourceClass, Traits: c.Traits,
-		Image: ironic.Image{Href: c.Image, Checksum: c.ImageChecksum}, LibvirtURI: p.cfg.Hosts.LibvirtURI,
+		Ironic: client, Image: ironic.Image{Href: c.Image, Checksum: c.ImageChecksum}, LibvirtURI: p.cfg.Hosts.LibvirtURI,
 		ConfigDrive: p.configDrive,
 	}, nil
 }

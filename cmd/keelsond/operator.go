@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"text/tabwriter"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -168,6 +169,8 @@ func hostCommand(load loader) *cobra.Command {
 	flags.IntVar(&host.TotalVCPUs, "vcpus", 0, "vCPUs that nodes may have together")
 	flags.IntVar(&host.TotalMemoryMiB, "memory", 0, "MiB of memory that nodes may have together")
 	flags.IntVar(&host.TotalDiskGiB, "disk", 0, "GiB of disk that nodes may have together")
+	flags.StringVar(&host.ResourceClass, "resource-class", "", "its resource class, for clusters that ask for one; without, it serves those that ask for none")
+	flags.StringSliceVar(&host.Traits, "trait", nil, "a trait that it has, for clusters that ask for it; may be repeated")
 	for _, name := range []string{"name", "libvirt-uri", "vcpus", "memory", "disk"} {
 		cobra.CheckErr(add.MarkFlagRequired(name))
 	}
@@ -181,10 +184,19 @@ func hostCommand(load loader) *cobra.Command {
 				return err
 			}
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			_, err = fmt.Fprintln(w, "NAME\tSTATE\tVCPUS\tMEMORY MIB\tDISK GIB\tIRONIC NODE\tREASON")
+			_, err = fmt.Fprintln(w, "NAME\tSTATE\tVCPUS\tMEMORY MIB\tDISK GIB\tCLASS\tFAILURES\tIRONIC NODE\tREASON")
 			for _, h := range hosts {
-				_, e := fmt.Fprintf(w, "%s\t%s\t%d/%d\t%d/%d\t%d/%d\t%s\t%s\n", h.Name, h.State, h.UsedVCPUs, h.TotalVCPUs,
-					h.UsedMemoryMiB, h.TotalMemoryMiB, h.UsedDiskGiB, h.TotalDiskGiB, orDash(h.IronicNodeID), orDash(h.Reason))
+				_, e := fmt.Fprintf(w, "%s\t%s\t%d/%d\t%d/%d\t%d/%d\t%s\t%d\t%s\t%s\n", h.Name, h.State, h.UsedVCPUs, h.TotalVCPUs,
+					h.UsedMemoryMiB, h.TotalMemoryMiB, h.UsedDiskGiB, h.TotalDiskGiB, orDash(&h.ResourceClass), h.Failures, orDash(h.IronicNodeID), orDash(h.Reason))
+				err = errors.Join(err, e)
+			}
+			avoided, e := s.AvoidedMachines(cmd.Context())
+			if err = errors.Join(err, e); err != nil || len(avoided) == 0 {
+				return errors.Join(err, w.Flush())
+			}
+			_, err = fmt.Fprintln(w, "\nIRONIC NODE NOT TO BE USED\tNAME\tUNTIL\tREASON")
+			for _, m := range avoided {
+				_, e := fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", m.IronicNodeID, orDash(&m.Name), m.Until.Format(time.RFC3339), m.Reason)
 				err = errors.Join(err, e)
 			}
 			return errors.Join(err, w.Flush())

@@ -35,6 +35,11 @@ const (
 // second, so one that is not there after minutes will not come.
 const engineTimeout = 3 * time.Minute
 
+// placeTimeout bounds the wait for room, which may have to be deployed first:
+// a machine takes a quarter of an hour, and the first one tried may fail. Most
+// operations run out of their own time before.
+const placeTimeout = 2 * time.Hour
+
 // Plan implements drivers.Driver.
 //
 // A node is recorded as joined (state ready) by the operation's last step
@@ -66,6 +71,8 @@ type plan []drivers.Step
 func (p *plan) add(name, nodeID string, needs ...drivers.StepKey) drivers.StepKey {
 	step := drivers.Step{Name: name, NodeID: nodeID, Needs: needs}
 	switch name {
+	case stepPlace:
+		step.Timeout = placeTimeout
 	case stepInit, stepJoin, stepReady, stepRemove, stepRestore, stepReturn, stepFill, stepRotate:
 		step.Timeout = engineTimeout
 	case stepDrain, stepEmpty:

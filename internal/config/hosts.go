@@ -90,6 +90,10 @@ type Hosts struct {
 	ReservedMemoryMiB   int
 	ReleaseAfter        time.Duration
 	MaxHosts            int // 0: no limit
+	MinSpare            int
+	DeployAttempts      int
+	AvoidFailed         time.Duration
+	TakeOutFailed       bool
 }
 
 func (h *Hosts) declare() *group {
@@ -107,7 +111,16 @@ func (h *Hosts) declare() *group {
 		"Memory of each host in MiB that is kept for the host itself.")
 	g.duration(&h.ReleaseAfter, "release_after", 900, seconds, between(0, 31_536_000),
 		"Seconds after which a host without nodes is given back to Ironic.")
-	g.int(&h.MaxHosts, "max_hosts", 0, between(0, 100_000), "Most hosts to take from Ironic. 0 sets no limit.")
+	g.int(&h.MaxHosts, "max_hosts", 0, between(0, 100_000),
+		"Most hosts to take from Ironic. Those that are being given back do not count. 0 sets no limit.")
+	g.int(&h.MinSpare, "min_spare", 0, between(0, 10_000),
+		"Hosts without nodes that are kept ready, so that new nodes need not wait for a deployment. Never more than max_hosts allows.")
+	g.int(&h.DeployAttempts, "deploy_attempts", 3, between(1, 100),
+		"Bare-metal nodes that are tried, one after the other, when the deployment of a host fails. After that no more are tried for five minutes.")
+	g.duration(&h.AvoidFailed, "avoid_failed_for", 3600, seconds, between(0, 31_536_000),
+		"Seconds for which a bare-metal node that could not be deployed is not used again. `keelsond host list` shows them.")
+	g.bool(&h.TakeOutFailed, "take_out_failed", false,
+		"Put such bare-metal nodes into maintenance in Ironic, with the reason, once they are cleaned.")
 	g.validate = func(fault func(option, rule string)) {
 		if h.LibvirtURI == "" {
 			fault("libvirt_uri", "must be set")
