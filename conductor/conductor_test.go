@@ -42,12 +42,23 @@ type world struct {
 	sealer   *ca.Sealer
 	template model.ClusterTemplate
 	options  conductor.Options
+	machines conductor.Machines // nil: only the hosts that are there
+	hosts    conductor.NodeHosts
+	pool     conductor.HostOptions
 }
 
 func newWorld(t *testing.T, s *store.Store) *world {
 	t.Helper()
+	w := newHostlessWorld(t, s)
+	w.addHost("host-1", w.hostDir, 8192)
+	return w
+}
+
+func newHostlessWorld(t *testing.T, s *store.Store) *world {
+	t.Helper()
 	w := &world{
 		T: t, store: s, coe: fake.NewCOE(), hostDir: filepath.Join(t.TempDir(), "host"),
+		hosts: simulated{}, pool: conductor.HostOptions{Keep: 50 * time.Millisecond, ProgressPollPeriod: 10 * time.Millisecond},
 		options: conductor.Options{
 			Host: "test", Lease: 15 * time.Second, Poll: 20 * time.Millisecond, CancelCheck: 20 * time.Millisecond,
 			RetryFirst: time.Millisecond, RetryMost: 10 * time.Millisecond, StepTimeout: time.Minute, CallTimeout: 20 * time.Second,
@@ -60,7 +71,6 @@ func newWorld(t *testing.T, s *store.Store) *world {
 	t.Cleanup(func() { _ = w.messages.Close() })
 	w.sealer, err = ca.LoadOrCreateKeyFile(filepath.Join(t.TempDir(), "master.key"))
 	w.must(err)
-	w.addHost("host-1", w.hostDir, 8192)
 	name := "template"
 	w.template = model.ClusterTemplate{UUID: uuid.NewString(), ProjectID: "p", UserID: "u", Name: &name, COE: "fake", ImageID: "image", ServerType: "vm"}
 	w.must(s.CreateTemplate(t.Context(), &w.template))
@@ -100,8 +110,8 @@ func (w *world) conduct() (stop func()) {
 	options.Owner = uuid.NewString()
 	c := conductor.New(conductor.Parts{
 		Store: w.store, Messages: w.messages, Drivers: drivers.NewRegistry(fake.New(w.coe)),
-		Hosts: conductor.NewHostPool(w.store, nil, simulated{}, log, conductor.HostOptions{Keep: 50 * time.Millisecond}),
-		Nodes: simulated{}, Certificates: authorities, Sealer: w.sealer, Network: pool, Logger: log,
+		Hosts: conductor.NewHostPool(w.store, w.machines, w.hosts, log, w.pool),
+		Nodes: w.hosts, Certificates: authorities, Sealer: w.sealer, Network: pool, Logger: log,
 		Catalog: &catalog.Configured{
 			Flavors: []catalog.Flavor{{Name: "small", VCPUs: 1, MemoryMiB: 1024, DiskGiB: 10}},
 			Images: []catalog.Image{
@@ -129,10 +139,13 @@ func (w *world) conduct() (stop func()) {
 }
 
 // create asks for a cluster, as the API does.
-func (w *world) create(name string, masters, workers int) (*model.Cluster, *model.Operation) {
+func (w *world) create(name string, masters, workers int, change ...func(*model.Cluster)) (*model.Cluster, *model.Operation) {
 	w.Helper()
 	flavor := "small"
 	c := &model.Cluster{UUID: uuid.NewString(), ProjectID: "p", UserID: "u", Name: name, TemplateID: w.template.UUID, FlavorID: &flavor}
+	for _, f := range change {
+		f(c)
+	}
 	op, err := w.store.CreateCluster(w.Context(), c, []model.NodeGroup{
 		{UUID: uuid.NewString(), Name: "default-master", Role: model.RoleMaster, NodeCount: masters, IsDefault: true},
 		{UUID: uuid.NewString(), Name: "default-worker", Role: model.RoleWorker, NodeCount: workers, IsDefault: true},

@@ -82,37 +82,42 @@ func (p *HostPool) grow(ctx context.Context, node *model.Node, request placement
 	if p.machines == nil {
 		return drivers.Outcome{}, noRoom(errNoHost, "no more can be had")
 	}
-	hosts, err := p.store.HostsIn(ctx, model.HostEnrolled, model.HostDeploying, model.HostPreparing, model.HostDraining, model.HostError)
+	var name string
+	host, err := p.wanted(ctx, request)
 	if err != nil {
 		return drivers.Outcome{}, err
 	}
-	for i := range hosts {
-		h := &hosts[i]
-		total := placement.Room{VCPUs: h.TotalVCPUs, MemoryMiB: h.TotalMemoryMiB, DiskGiB: h.TotalDiskGiB}
-		if coming(h) && unsized(h) { // how large it gets is to be seen
-			total = request.Room
+	if host == nil {
+		// Another conductor may want a host at this moment. It is seen below, or
+		// it has taken the name that is free here.
+		if name, err = p.freeName(ctx); err != nil {
+			return drivers.Outcome{}, err
 		}
-		switch will := request.Fits(h.ResourceClass, h.Traits, total); {
-		case will && coming(h):
-			return p.hasten(ctx, h, noRoom)
-		case will && p.leaving(h) && h.UsedMemoryMiB == 0:
-			// Not given back yet: it stays.
-			err := p.move(ctx, h, model.HostReady, map[string]any{"empty_since": p.opts.Now().UTC()})
-			return drivers.Again(time.Millisecond, "host "+h.Name+" stays"), err
+		if host, err = p.wanted(ctx, request); err != nil {
+			return drivers.Outcome{}, err
+		}
+		// One that was on its way when room was looked for may be ready by now.
+		if ready, err := p.store.HostsWithRoom(ctx, wish(request), nil, 1); err != nil || len(ready) > 0 {
+			return drivers.Again(time.Millisecond, "a host has room by now"), err
 		}
 	}
-	traits := p.traits(request.Traits)
-	for i := range hosts {
-		if h := &hosts[i]; p.gaveUp(h) && h.ResourceClass == request.ResourceClass && subset(h.Traits, traits) {
-			return drivers.Outcome{}, noRoom(errNoHost, deref(h.Reason))
-		}
+	switch {
+	case host == nil:
+	case coming(host):
+		return p.hasten(ctx, host, noRoom)
+	case p.leaving(host):
+		// Not given back yet: it stays.
+		err := p.move(ctx, host, model.HostReady, map[string]any{"empty_since": p.opts.Now().UTC()})
+		return drivers.Again(time.Millisecond, "host "+host.Name+" stays"), err
+	default:
+		return drivers.Outcome{}, noRoom(errNoHost, deref(host.Reason))
 	}
 	if p.full(all, fromIronic) {
 		return drivers.Outcome{}, noRoom(errNoHost, "the pool may not grow further")
 	}
-	host := p.newHost(request.ResourceClass, traits)
+	host = p.newHost(name, request.ResourceClass, p.traits(request.Traits))
 	host.TotalVCPUs, host.TotalMemoryMiB, host.TotalDiskGiB = request.VCPUs, request.MemoryMiB, request.DiskGiB
-	if err := p.enroll(ctx, host); err != nil {
+	if err := p.store.AddHost(ctx, host); err != nil {
 		if errors.Is(err, store.ErrExists) {
 			return drivers.Again(p.opts.ProgressPollPeriod, "waiting for a new host"), nil
 		}
@@ -120,6 +125,34 @@ func (p *HostPool) grow(ctx context.Context, node *model.Node, request placement
 	}
 	p.log.Info("host wanted", "host", host.Name, "for_node", node.Name)
 	return p.hasten(ctx, host, noRoom)
+}
+
+// wanted returns the host that decides what happens for the request: one on its
+// way, else one that the pool was about to give back, else one that stands for
+// machines of which none could be deployed. Nil means that there is none.
+func (p *HostPool) wanted(ctx context.Context, request placement.Request) (*model.Host, error) {
+	hosts, err := p.store.HostsIn(ctx, model.HostEnrolled, model.HostDeploying, model.HostPreparing, model.HostDraining, model.HostError)
+	if err != nil {
+		return nil, err
+	}
+	traits := p.traits(request.Traits)
+	var leaving, failed *model.Host
+	for i := range hosts {
+		h := &hosts[i]
+		total := placement.Room{VCPUs: h.TotalVCPUs, MemoryMiB: h.TotalMemoryMiB, DiskGiB: h.TotalDiskGiB}
+		if coming(h) && unsized(h) { // how large it gets is to be seen
+			total = request.Room
+		}
+		switch fits := request.Fits(h.ResourceClass, h.Traits, total); {
+		case fits && coming(h):
+			return h, nil
+		case fits && p.leaving(h) && h.UsedMemoryMiB == 0:
+			leaving = h
+		case p.gaveUp(h) && h.ResourceClass == request.ResourceClass && subset(h.Traits, traits):
+			failed = h
+		}
+	}
+	return cmp.Or(leaving, failed), nil
 }
 
 // hasten takes the host that a node waits for a step further. Of several nodes
@@ -179,41 +212,40 @@ func subset(some, of []string) bool {
 	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(of, s) })
 }
 
-func (p *HostPool) newHost(class string, traits []string) *model.Host {
-	return &model.Host{UUID: uuid.NewString(), State: model.HostEnrolled, Bridge: p.opts.Bridge, ResourceClass: class, Traits: traits}
+func (p *HostPool) newHost(name, class string, traits []string) *model.Host {
+	return &model.Host{UUID: uuid.NewString(), Name: name, State: model.HostEnrolled, Bridge: p.opts.Bridge, ResourceClass: class, Traits: traits}
 }
 
-// enroll adds the host under the first free name. The name decides a race
-// between conductors that see the same need: one of them adds the host, the
-// others get store.ErrExists.
-func (p *HostPool) enroll(ctx context.Context, host *model.Host) error {
-	var err error
-	if host.Name, err = p.freeName(ctx); err != nil {
-		return err
-	}
-	return p.store.AddHost(ctx, host)
-}
+// hostPrefix is how the names of hosts from Ironic begin.
+const hostPrefix = "host-"
 
+// freeName is a name that no host has.
 func (p *HostPool) freeName(ctx context.Context) (string, error) {
-	const prefix = "host-"
-	taken, err := p.store.HostNames(ctx, prefix)
+	taken, err := p.store.HostNames(ctx, hostPrefix)
 	if err != nil {
 		return "", err
 	}
+	return freeNames(taken, 1)[0], nil
+}
+
+// freeNames are the first n names that are not taken.
+func freeNames(taken []string, n int) []string {
 	names := make(map[string]bool, len(taken))
 	for _, name := range taken {
 		names[name] = true
 	}
-	for i := 1; ; i++ {
-		if name := fmt.Sprint(prefix, i); !names[name] {
-			return name, nil
+	var free []string
+	for i := 1; len(free) < n; i++ {
+		if name := fmt.Sprint(hostPrefix, i); !names[name] {
+			free = append(free, name)
 		}
 	}
+	return free
 }
 
 // machineWish is what the machine for an enrolled host must be like.
 func (p *HostPool) machineWish(ctx context.Context, h *model.Host) (MachineWish, error) {
-	avoid, err := p.store.AvoidedMachines(ctx)
+	avoid, err := p.store.AvoidedMachines(ctx, p.opts.Now())
 	if err != nil {
 		return MachineWish{}, err
 	}
@@ -239,17 +271,17 @@ func (p *HostPool) giveUp(ctx context.Context, h *model.Host, why error) (driver
 		bad.Name = m.Name
 	}
 	reason := fault.Reason(why, "the machine could not be deployed")
-	instead := p.newHost(h.ResourceClass, h.Traits)
+	name, err := p.freeName(ctx)
+	if err != nil {
+		return drivers.Outcome{}, err
+	}
+	instead := p.newHost(name, h.ResourceClass, h.Traits)
 	instead.TotalVCPUs, instead.TotalMemoryMiB, instead.TotalDiskGiB = h.TotalVCPUs, h.TotalMemoryMiB, h.TotalDiskGiB
 	instead.Attempts = h.Attempts + 1
 	last := instead.Attempts >= p.opts.DeployAttempts
 	if last {
 		reason = fmt.Sprintf("of %d bare-metal machines in a row none could be deployed, the last one because: %s", instead.Attempts, reason)
 		instead.State, instead.Reason = model.HostError, &reason
-	}
-	var err error
-	if instead.Name, err = p.freeName(ctx); err != nil {
-		return drivers.Outcome{}, err
 	}
 	gaveUp, err := p.store.GiveUpMachine(ctx, h.UUID, h.State, bad, instead)
 	if errors.Is(err, store.ErrExists) {
@@ -282,9 +314,11 @@ func (p *HostPool) keepSpare(ctx context.Context, hosts []model.Host) error {
 	}
 	traits := p.traits(nil)
 	spare := 0
+	var names []string
 	all, fromIronic := make(map[model.HostState]int), make(map[model.HostState]int)
 	for i := range hosts {
 		h := &hosts[i]
+		names = append(names, h.Name)
 		all[h.State]++
 		if h.IronicNodeID != nil {
 			fromIronic[h.State]++
@@ -297,16 +331,20 @@ func (p *HostPool) keepSpare(ctx context.Context, hosts []model.Host) error {
 			spare++
 		}
 	}
-	for ; spare < p.opts.MinSpare && !p.full(all, fromIronic); spare++ {
-		host := p.newHost(p.opts.ResourceClass, traits)
-		if err := p.enroll(ctx, host); err != nil {
+	// The names were free when the hosts were counted: of several conductors
+	// that miss the same hosts, one adds them.
+	for _, name := range freeNames(names, max(p.opts.MinSpare-spare, 0)) {
+		if p.full(all, fromIronic) {
+			return nil
+		}
+		if err := p.store.AddHost(ctx, p.newHost(name, p.opts.ResourceClass, traits)); err != nil {
 			if errors.Is(err, store.ErrExists) {
-				return nil // another conductor is at it
+				return nil
 			}
 			return err
 		}
 		all[model.HostEnrolled]++
-		p.log.Info("spare host wanted", "host", host.Name)
+		p.log.Info("spare host wanted", "host", name)
 	}
 	return nil
 }

@@ -114,6 +114,7 @@ type HostOptions struct {
 	TakeOutFailed      bool          // such machines are put into maintenance in Ironic
 	RetryAfter         time.Duration // how long after the last of DeployAttempts no more are made
 	ReleaseAfter       time.Duration // how long a host stays empty before it is given back
+	DeployTimeout      time.Duration // of one machine
 	PrepareTimeout     time.Duration // from deployed to libvirt answering
 	Keep               time.Duration // how often the pool looks after itself
 	ProgressPollPeriod time.Duration // how soon a host on its way is looked at again
@@ -130,6 +131,7 @@ func (o HostOptions) withDefaults() HostOptions {
 	o.DeployAttempts = orElse(o.DeployAttempts, 3)
 	o.AvoidFailed = orElse(o.AvoidFailed, time.Hour)
 	o.RetryAfter = orElse(o.RetryAfter, 5*time.Minute)
+	o.DeployTimeout = orElse(o.DeployTimeout, time.Hour)
 	o.PrepareTimeout = orElse(o.PrepareTimeout, 10*time.Minute)
 	o.Keep = orElse(o.Keep, 10*time.Second)
 	o.ProgressPollPeriod = orElse(o.ProgressPollPeriod, 250*time.Millisecond)
@@ -171,11 +173,7 @@ func (p *HostPool) claim(ctx context.Context, fence store.Fence, node *model.Nod
 	if err != nil {
 		return nil, drivers.Outcome{}, err
 	}
-	wish := store.HostWish{
-		VCPUs: request.VCPUs, MemoryMiB: request.MemoryMiB, DiskGiB: request.DiskGiB,
-		ResourceClass: request.ResourceClass, OrNoClass: request.OrNoClass, Traits: request.Traits,
-	}
-	hosts, err := p.store.HostsWithRoom(ctx, wish, slices.Collect(maps.Keys(siblings)), candidates)
+	hosts, err := p.store.HostsWithRoom(ctx, wish(request), slices.Collect(maps.Keys(siblings)), candidates)
 	if err != nil {
 		return nil, drivers.Outcome{}, err
 	}
@@ -191,6 +189,14 @@ func (p *HostPool) claim(ctx context.Context, fence store.Fence, node *model.Nod
 	}
 	outcome, err := p.grow(ctx, node, request)
 	return nil, outcome, err
+}
+
+// wish is the request in the store's words.
+func wish(r placement.Request) store.HostWish {
+	return store.HostWish{
+		VCPUs: r.VCPUs, MemoryMiB: r.MemoryMiB, DiskGiB: r.DiskGiB,
+		ResourceClass: r.ResourceClass, OrNoClass: r.OrNoClass, Traits: r.Traits,
+	}
 }
 
 // step takes a host one step further on its way in or out. Conductors may step
@@ -229,6 +235,10 @@ func (p *HostPool) step(ctx context.Context, h *model.Host) (drivers.Outcome, er
 			return p.giveUp(ctx, h, err)
 		case err != nil:
 			return drivers.Outcome{}, err
+		case !result.Done && h.UpdatedAt != nil && p.opts.Now().Sub(*h.UpdatedAt) > p.opts.DeployTimeout:
+			// Ironic may lose a machine half way, and does not notice then.
+			late := fmt.Errorf("deployment did not end within %s, the last that was seen: %s", p.opts.DeployTimeout, result.Message)
+			return p.giveUp(ctx, h, fault.Permanent(late, "a bare-metal host took too long to deploy"))
 		case !result.Done:
 			return drivers.Again(result.After, fmt.Sprintf("host %s: %s", h.Name, result.Message)), nil
 		}
@@ -307,7 +317,7 @@ func (p *HostPool) step(ctx context.Context, h *model.Host) (drivers.Outcome, er
 // earlier, Ironic would not have cleaned it.
 func (p *HostPool) gone(ctx context.Context, h *model.Host) error {
 	if p.opts.TakeOutFailed {
-		avoid, err := p.store.AvoidedMachines(ctx)
+		avoid, err := p.store.AvoidedMachines(ctx, p.opts.Now())
 		if err != nil {
 			return err
 		}
@@ -412,9 +422,10 @@ func (p *HostPool) KeepOnce(ctx context.Context) error {
 				continue
 			}
 			_, err = p.step(ctx, &h)
-			if h.State == model.HostEnrolled && fault.IsPermanent(err) {
-				p.log.Info("host is not wanted any more: there is no machine for it", "host", h.Name, "error", err)
-				if unsized(&h) {
+			if fault.IsPermanent(err) {
+				// Said and done: nobody waits here for the host.
+				p.log.Info("host will not be ready", "host", h.Name, "error", err)
+				if h.State == model.HostEnrolled && unsized(&h) {
 					p.noSpareUntil = p.opts.Now().Add(p.opts.RetryAfter)
 				}
 				err = nil

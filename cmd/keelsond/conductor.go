@@ -43,7 +43,7 @@ func (p *process) startConductor(ctx context.Context, group *errgroup.Group) err
 			Bridge: p.cfg.Network.Bridge, CPURatio: p.cfg.Hosts.CPUAllocationRatio, RAMRatio: p.cfg.Hosts.RAMAllocationRatio,
 			DiskRatio: p.cfg.Hosts.DiskAllocationRatio, ReservedMemoryMiB: p.cfg.Hosts.ReservedMemoryMiB,
 			MaxHosts: p.cfg.Hosts.MaxHosts, ReleaseAfter: p.cfg.Hosts.ReleaseAfter, MinSpare: p.cfg.Hosts.MinSpare,
-			ResourceClass: p.cfg.Ironic.ResourceClass, Traits: p.cfg.Ironic.Traits, DeployAttempts: p.cfg.Hosts.DeployAttempts,
+			ResourceClass: p.cfg.Ironic.ResourceClass, Traits: p.cfg.Ironic.Traits, DeployAttempts: p.cfg.Hosts.DeployAttempts, DeployTimeout: p.cfg.Hosts.DeployTimeout,
 			AvoidFailed: p.cfg.Hosts.AvoidFailed, TakeOutFailed: p.cfg.Hosts.TakeOutFailed,
 		}),
 		Nodes: hosts, Certificates: p.certificates, Sealer: p.sealer, Catalog: p.catalog,

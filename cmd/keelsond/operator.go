@@ -190,7 +190,7 @@ func hostCommand(load loader) *cobra.Command {
 					h.UsedMemoryMiB, h.TotalMemoryMiB, h.UsedDiskGiB, h.TotalDiskGiB, orDash(&h.ResourceClass), h.Failures, orDash(h.IronicNodeID), orDash(h.Reason))
 				err = errors.Join(err, e)
 			}
-			avoided, e := s.AvoidedMachines(cmd.Context())
+			avoided, e := s.AvoidedMachines(cmd.Context(), time.Now())
 			if err = errors.Join(err, e); err != nil || len(avoided) == 0 {
 				return errors.Join(err, w.Flush())
 			}

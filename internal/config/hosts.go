@@ -92,6 +92,7 @@ type Hosts struct {
 	MaxHosts            int // 0: no limit
 	MinSpare            int
 	DeployAttempts      int
+	DeployTimeout       time.Duration
 	AvoidFailed         time.Duration
 	TakeOutFailed       bool
 }
@@ -117,6 +118,8 @@ func (h *Hosts) declare() *group {
 		"Hosts without nodes that are kept ready, so that new nodes need not wait for a deployment. Never more than max_hosts allows.")
 	g.int(&h.DeployAttempts, "deploy_attempts", 3, between(1, 100),
 		"Bare-metal nodes that are tried, one after the other, when the deployment of a host fails. After that no more are tried for five minutes.")
+	g.duration(&h.DeployTimeout, "deploy_timeout", 3600, seconds, between(1, 86_400),
+		"Seconds after which the deployment of a bare-metal node counts as failed.")
 	g.duration(&h.AvoidFailed, "avoid_failed_for", 3600, seconds, between(0, 31_536_000),
 		"Seconds for which a bare-metal node that could not be deployed is not used again. `keelsond host list` shows them.")
 	g.bool(&h.TakeOutFailed, "take_out_failed", false,

@@ -203,11 +203,11 @@ func (s *Store) GiveUpMachine(ctx context.Context, hostUUID string, from model.H
 	return moved, err
 }
 
-// AvoidedMachines returns the machines that are to be avoided now, those that
-// failed last first.
-func (s *Store) AvoidedMachines(ctx context.Context) ([]model.AvoidedMachine, error) {
+// AvoidedMachines returns the machines that are to be avoided at that time,
+// those that failed last first.
+func (s *Store) AvoidedMachines(ctx context.Context, at time.Time) ([]model.AvoidedMachine, error) {
 	var machines []model.AvoidedMachine
-	err := s.read(ctx).Where("until > ?", s.now()).Order("created_at DESC, id DESC").Find(&machines).Error
+	err := s.read(ctx).Where("until > ?", utc(at)).Order("created_at DESC, id DESC").Find(&machines).Error
 	return machines, failed("list machines to avoid", err)
 }
 
