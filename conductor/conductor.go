@@ -49,7 +49,7 @@ type Parts struct {
 	Certificates *ca.CA
 	Sealer       *ca.Sealer
 	Catalog      Catalog
-	Network      *ipam.Pool
+	Networks     ipam.Networks
 	Nameservers  []netip.Addr
 	Logger       *slog.Logger
 }

@@ -45,6 +45,7 @@ type world struct {
 	machines conductor.Machines // nil: only the hosts that are there
 	hosts    conductor.NodeHosts
 	pool     conductor.HostOptions
+	networks ipam.Networks
 }
 
 func newWorld(t *testing.T, s *store.Store) *world {
@@ -65,6 +66,7 @@ func newHostlessWorld(t *testing.T, s *store.Store) *world {
 		},
 	}
 	w.must(os.Mkdir(w.hostDir, 0o700))
+	w.addNetwork("net", "192.0.2.0/24", "192.0.2.10-192.0.2.19")
 	var err error
 	w.messages, err = queue.Open("memory://", queue.Options{})
 	w.must(err)
@@ -82,6 +84,13 @@ func (w *world) must(err error) {
 	if err != nil {
 		w.Fatal(err)
 	}
+}
+
+func (w *world) addNetwork(name, cidr, addresses string, labels ...string) {
+	w.Helper()
+	p, err := ipam.Parse(name, cidr, "", addresses)
+	w.must(err)
+	w.networks = append(w.networks, p.Labelled(labels...))
 }
 
 func (w *world) addHost(name, dir string, memory int) {
@@ -103,15 +112,13 @@ func (w *world) conduct() (stop func()) {
 	w.Helper()
 	authorities, err := ca.New(w.store, w.sealer, ca.Options{NotFound: store.ErrNotFound})
 	w.must(err)
-	pool, err := ipam.Parse("net", "192.0.2.0/24", "192.0.2.1", "192.0.2.10-192.0.2.19")
-	w.must(err)
 	log := slog.New(slog.NewTextHandler(w.Output(), nil))
 	options := w.options
 	options.Owner = uuid.NewString()
 	c := conductor.New(conductor.Parts{
 		Store: w.store, Messages: w.messages, Drivers: drivers.NewRegistry(fake.New(w.coe)),
 		Hosts: conductor.NewHostPool(w.store, w.machines, w.hosts, log, w.pool),
-		Nodes: w.hosts, Certificates: authorities, Sealer: w.sealer, Network: pool, Logger: log,
+		Nodes: w.hosts, Certificates: authorities, Sealer: w.sealer, Networks: w.networks, Logger: log,
 		Catalog: &catalog.Configured{
 			Flavors: []catalog.Flavor{{Name: "small", VCPUs: 1, MemoryMiB: 1024, DiskGiB: 10}},
 			Images: []catalog.Image{

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"maps"
 	"slices"
@@ -149,7 +150,8 @@ type HostPool struct {
 	nodes    NodeHosts
 	log      *slog.Logger
 	opts     HostOptions
-	stepping sync.Mutex // held by the node for whose sake a host is taken a step further
+	stepping sync.Mutex     // held by the node for whose sake a host is taken a step further
+	placing  [64]sync.Mutex // by cluster; see place
 
 	// noSpareUntil puts off the next try when no machine was free to be kept as
 	// a spare host; only KeepOnce uses it.
@@ -169,26 +171,42 @@ const candidates = 32
 // such host has room it brings one more on its way and asks to be called again.
 func (p *HostPool) claim(ctx context.Context, fence store.Fence, node *model.Node, kind hostKind) (*model.Node, drivers.Outcome, error) {
 	request := p.request(node, kind)
+	placed, tried, err := p.place(ctx, fence, node, request)
+	switch {
+	case placed != nil || err != nil:
+		return placed, drivers.Outcome{}, err
+	case tried > 0:
+		return nil, drivers.Again(time.Millisecond, "other nodes were quicker, looking for a host again"), nil
+	}
+	outcome, err := p.grow(ctx, node, request)
+	return nil, outcome, err
+}
+
+// place gives the node room on one of the hosts, and tells how many had some.
+// Nodes of one cluster are placed one after the other, for each must see where
+// those before it went; one conductor works on a cluster at a time.
+func (p *HostPool) place(ctx context.Context, fence store.Fence, node *model.Node, request placement.Request) (*model.Node, int, error) {
+	cluster := fnv.New32a()
+	_, _ = cluster.Write([]byte(node.ClusterID)) // never fails
+	turn := &p.placing[cluster.Sum32()%uint32(len(p.placing))]
+	turn.Lock()
+	defer turn.Unlock()
 	siblings, err := p.store.Siblings(ctx, node.ClusterID)
 	if err != nil {
-		return nil, drivers.Outcome{}, err
+		return nil, 0, err
 	}
 	hosts, err := p.store.HostsWithRoom(ctx, wish(request), slices.Collect(maps.Keys(siblings)), candidates)
 	if err != nil {
-		return nil, drivers.Outcome{}, err
+		return nil, 0, err
 	}
 	for _, id := range placement.Choose(placement.Candidates(hosts, siblings), request) {
 		placed, err := p.store.ClaimHost(ctx, fence, node.UUID, id)
 		if errors.Is(err, store.ErrNoRoom) {
 			continue // another node was quicker
 		}
-		return placed, drivers.Outcome{}, err
+		return placed, len(hosts), err
 	}
-	if len(hosts) > 0 {
-		return nil, drivers.Again(p.opts.ProgressPollPeriod, "other nodes were quicker, looking for a host again"), nil
-	}
-	outcome, err := p.grow(ctx, node, request)
-	return nil, outcome, err
+	return nil, len(hosts), nil
 }
 
 // wish is the request in the store's words.

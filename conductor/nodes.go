@@ -63,14 +63,20 @@ func (r *runner) reconcileNodes(ctx context.Context) error {
 		if missing == 0 {
 			continue
 		}
+		network, err := r.network(ctx, cluster, nodes[id])
+		if err != nil {
+			return err
+		}
 		// Every node needs an address: a count beyond that is not even tried.
-		if most := r.Network.Size(); missing > most {
-			return fault.Permanent(nil, "node group %s can not have %d nodes: network %s has %d addresses", group.Name, group.NodeCount, r.Network.Name(), most)
+		if most := network.Size(); missing > most {
+			return fault.Permanent(nil, "node group %s can not have %d nodes: network %s has %d addresses", group.Name, group.NodeCount, network.Name(), most)
 		}
 		shape, err := r.shape(ctx, template, cluster, &group)
 		if err != nil {
 			return err
 		}
+		name := network.Name()
+		shape.Network = &name
 		for index := 0; missing > 0; index++ {
 			name := nodeName(cluster.Name, &group, index)
 			taken := func(n model.Node) bool {

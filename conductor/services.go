@@ -68,9 +68,13 @@ func (s *services) Place(ctx context.Context, nodeID string) (drivers.Outcome, e
 	// The address comes first: it is quick and cheap to give back, a host
 	// deployed for a node that can have no address is not.
 	if node.Address == nil {
-		addressed, err := s.Store.ClaimAddress(ctx, s.fence, nodeID, s.Network.Name(), s.Network.All(node.Index))
+		network, err := s.networkOf(node)
+		if err != nil {
+			return drivers.Outcome{}, err
+		}
+		addressed, err := s.Store.ClaimAddress(ctx, s.fence, nodeID, network.Name(), network.All(node.Index))
 		if errors.Is(err, store.ErrNoAddress) {
-			return drivers.Outcome{}, fault.Permanent(err, "no free address for node %s in network %s: delete unused clusters or ask the operator to widen the network", node.Name, s.Network.Name())
+			return drivers.Outcome{}, fault.Permanent(err, "no free address for node %s in network %s: delete unused clusters or ask the operator to widen the network", node.Name, network.Name())
 		}
 		if err != nil {
 			return drivers.Outcome{}, fenced(err)
@@ -166,12 +170,16 @@ func (s *services) spec(node *model.Node, host *model.Host, files []drivers.File
 	if err != nil {
 		return lxc.Spec{}, fmt.Errorf("address of node %s: %w", node.Name, err)
 	}
+	network, err := s.networkOf(node)
+	if err != nil {
+		return lxc.Spec{}, err
+	}
 	spec := lxc.Spec{
 		UUID: node.UUID, Name: node.Name, Image: node.Image, Revision: node.RootRevision(s.cluster),
 		VCPUs: node.VCPUs, MemoryMiB: node.MemoryMiB, DiskGiB: node.DiskGiB,
 		IDBase: uint32(firstID + *node.Slot*idRange),
 		Bridge: host.Bridge, MAC: *node.MAC,
-		Address: netip.PrefixFrom(address, s.Network.Prefix().Bits()), Gateway: s.Network.Gateway(),
+		Address: netip.PrefixFrom(address, network.Prefix().Bits()), Gateway: network.Gateway(),
 		Nameservers: s.Nameservers,
 	}
 	for _, f := range files {

@@ -23,7 +23,7 @@ import (
 
 // startConductor lets the group run a conductor.
 func (p *process) startConductor(ctx context.Context, group *errgroup.Group) error {
-	network, nameservers, err := nodeNetwork(&p.cfg.Network)
+	networks, nameservers, err := nodeNetworks(&p.cfg.Network)
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func (p *process) startConductor(ctx context.Context, group *errgroup.Group) err
 			AvoidFailed: p.cfg.Hosts.AvoidFailed, TakeOutFailed: p.cfg.Hosts.TakeOutFailed,
 		}),
 		Nodes: hosts, Certificates: p.certificates, Sealer: p.sealer, Catalog: p.catalog,
-		Network: network, Nameservers: nameservers, Logger: p.log,
+		Networks: networks, Nameservers: nameservers, Logger: p.log,
 	}, conductor.Options{
 		Owner: fmt.Sprintf("%s/%d", p.cfg.Host, os.Getpid()), Host: p.cfg.Host, Workers: p.cfg.Conductor.Workers,
 		Lease: p.cfg.Conductor.Lease, Poll: p.cfg.Conductor.PollInterval, Heartbeat: p.cfg.Conductor.Heartbeat,
@@ -112,19 +112,25 @@ func (p *process) configDrive(host *model.Host) (ironic.ConfigDrive, error) {
 	}, nil
 }
 
-// nodeNetwork is the network that nodes get their addresses from.
-func nodeNetwork(c *config.Network) (*ipam.Pool, []netip.Addr, error) {
-	subnet, ok := c.Subnet(c.DefaultNetwork)
-	if !ok {
-		return nil, nil, fmt.Errorf("[network] default_network: there is no network %q", c.DefaultNetwork)
-	}
-	ranges := make([]string, 0, len(subnet.Ranges))
-	for _, r := range subnet.Ranges {
-		ranges = append(ranges, r.First.String()+"-"+r.Last.String())
-	}
-	pool, err := ipam.Parse(subnet.Name, subnet.Prefix.String(), subnet.Gateway.String(), ranges...)
-	if err != nil {
-		return nil, nil, fmt.Errorf("[network]: %w", err)
+// nodeNetworks are the networks that nodes get their addresses from, the default
+// one first.
+func nodeNetworks(c *config.Network) (ipam.Networks, []netip.Addr, error) {
+	var networks ipam.Networks
+	for _, subnet := range c.Networks {
+		var ranges []string
+		for _, r := range subnet.Ranges {
+			ranges = append(ranges, r.String())
+		}
+		pool, err := ipam.Parse(subnet.Name, subnet.Prefix.String(), subnet.Gateway.String(), ranges...)
+		if err != nil {
+			return nil, nil, fmt.Errorf("[network]: %w", err)
+		}
+		pool = pool.Labelled(subnet.Labels...)
+		if subnet.Name == c.DefaultNetwork {
+			networks = append(ipam.Networks{pool}, networks...)
+		} else {
+			networks = append(networks, pool)
+		}
 	}
 	nameservers := make([]netip.Addr, 0, len(c.Nameservers))
 	for _, s := range c.Nameservers {
@@ -134,7 +140,7 @@ func nodeNetwork(c *config.Network) (*ipam.Pool, []netip.Addr, error) {
 		}
 		nameservers = append(nameservers, address)
 	}
-	return pool, nameservers, nil
+	return networks, nameservers, nil
 }
 
 // configuredCatalog is the catalogue of a cloud without Nova, Glance and Neutron.

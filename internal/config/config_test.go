@@ -299,18 +299,22 @@ func TestRulesAcrossOptions(t *testing.T) {
 }
 
 func TestNetworks(t *testing.T) {
-	c := mustLoad(t, "[network]\nnetwork = a:10.0.0.0/24:10.0.0.1:10.0.0.10-10.0.0.20,10.0.0.30-10.0.0.30\nnetwork=b:10.1.0.0/30:10.1.0.1:10.1.0.2-10.1.0.2\ndefault_network=b")
+	c := mustLoad(t, "[network]\nnetwork = a:10.0.0.0/24:10.0.0.1:10.0.0.10-10.0.0.20,10.0.0.30-10.0.0.30:tier=gold, zone=a\nnetwork=b:10.1.0.0/30:10.1.0.1:10.1.0.2-10.1.0.2\ndefault_network=b")
 	a, _ := c.Network.Subnet("a")
 	ip := netip.MustParseAddr
 	equal(t, "a", a, Subnet{
 		"a", netip.MustParsePrefix("10.0.0.0/24"), ip("10.0.0.1"),
 		[]Range{{ip("10.0.0.10"), ip("10.0.0.20")}, {ip("10.0.0.30"), ip("10.0.0.30")}},
+		[]string{"tier=gold", "zone=a"},
 	})
 	b, _ := c.Network.Subnet("")
 	equal(t, "default", b.Name, "b")
 
 	for written, want := range map[string]string{
-		"a:10.0.0.0/24:10.0.0.1":                                     "must be name:cidr:gateway:first-last",
+		"a:10.0.0.0/24:10.0.0.1":                                     "must be name:cidr:gateway:first-last, or that and :key=value",
+		"a:10.0.0.0/24:10.0.0.1:10.0.0.3-10.0.0.9:a=b:c=d":           "must be name:cidr:gateway:first-last, or that and :key=value",
+		"a:10.0.0.0/24:10.0.0.1:10.0.0.3-10.0.0.9:gold":              "needs labels key=value, separated by commas, in fifth place",
+		"a:10.0.0.0/24:10.0.0.1:10.0.0.3-10.0.0.9:a=b,=c":            "needs labels key=value, separated by commas, in fifth place",
 		"-a:10.0.0.0/24:10.0.0.1:10.0.0.2-10.0.0.3":                  "is not a name: up to 63 letters, digits and . _ - between them",
 		"a:10.0.0.0:10.0.0.1:10.0.0.2-10.0.0.3":                      "needs an IPv4 network from /8 to /30 in second place",
 		"a:10.0.0.0/31:10.0.0.1:10.0.0.2-10.0.0.3":                   "needs an IPv4 network from /8 to /30 in second place",

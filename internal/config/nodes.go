@@ -25,7 +25,8 @@ type Subnet struct {
 	Name    string
 	Prefix  netip.Prefix // IPv4, masked
 	Gateway netip.Addr
-	Ranges  []Range // inside Prefix, not overlapping
+	Ranges  []Range  // inside Prefix, not overlapping
+	Labels  []string // key=value, for clusters that ask for a network by label
 }
 
 // Range is a range of addresses, both ends included.
@@ -40,7 +41,11 @@ func (s Subnet) String() string {
 	for i, r := range s.Ranges {
 		ranges[i] = r.String()
 	}
-	return fmt.Sprintf("%s:%s:%s:%s", s.Name, s.Prefix, s.Gateway, strings.Join(ranges, ","))
+	text := fmt.Sprintf("%s:%s:%s:%s", s.Name, s.Prefix, s.Gateway, strings.Join(ranges, ","))
+	if len(s.Labels) > 0 {
+		text += ":" + strings.Join(s.Labels, ",")
+	}
+	return text
 }
 
 // Subnet returns the network called name; "" means the default one.
@@ -59,8 +64,11 @@ func (n *Network) Subnet(name string) (Subnet, bool) {
 func (n *Network) declare() *group {
 	g := &group{name: "network", help: "Networks of nodes."}
 	multi(g, &n.Networks, "network", []string{"tenants:10.88.0.0/16:10.88.0.1:10.88.1.0-10.88.255.250"}, parseSubnet,
-		"A network that nodes can be on, as name:cidr:gateway:first-last. Nodes get addresses from first to last; "+
-			"several ranges are separated by commas. Give the option once for each network.")
+		"A network that nodes can be on, as name:cidr:gateway:first-last, and labels behind one more colon if there are any, as key=value. "+
+			"Nodes get addresses from first to last; several ranges, and several labels, are separated by commas. "+
+			"Give the option once for each network. A cluster whose fixed_network or whose label node_network is the network's name "+
+			"has its nodes there; node_network may also be one of the network's labels. "+
+			"All networks are on the bridge of the hosts, so each gateway must be reachable there.")
 	g.string(&n.DefaultNetwork, "default_network", "", "Network of clusters that name none. When unset, the first one.")
 	g.list(&n.Nameservers, "nameservers", "8.8.8.8", ipv4,
 		"Name servers of nodes, for clusters whose template names none. One that does not answer delays every container start.")
@@ -94,8 +102,8 @@ func (n *Network) declare() *group {
 
 func parseSubnet(v string) (Subnet, error) {
 	parts := strings.Split(v, ":")
-	if len(parts) != 4 {
-		return Subnet{}, errors.New("must be name:cidr:gateway:first-last")
+	if len(parts) != 4 && len(parts) != 5 {
+		return Subnet{}, errors.New("must be name:cidr:gateway:first-last, or that and :key=value")
 	}
 	if err := name(parts[0]); err != nil {
 		return Subnet{}, err
@@ -129,6 +137,16 @@ func parseSubnet(v string) (Subnet, error) {
 			}
 		}
 		s.Ranges = append(s.Ranges, r)
+	}
+	if len(parts) == 4 {
+		return s, nil
+	}
+	for label := range strings.SplitSeq(parts[4], ",") {
+		key, value, ok := strings.Cut(strings.TrimSpace(label), "=")
+		if !ok || name(key) != nil || name(value) != nil {
+			return Subnet{}, errors.New("needs labels key=value, separated by commas, in fifth place")
+		}
+		s.Labels = append(s.Labels, key+"="+value)
 	}
 	return s, nil
 }

@@ -19,6 +19,7 @@ type Pool struct {
 	name    string
 	prefix  netip.Prefix
 	gateway netip.Addr
+	labels  []string
 	spans   []span // in order, apart from each other
 }
 
@@ -130,6 +131,13 @@ func joined(spans []span) []span {
 
 // Name is the network's name.
 func (p *Pool) Name() string { return p.name }
+
+// Labelled returns the same pool with these labels, key=value each.
+func (p *Pool) Labelled(labels ...string) *Pool {
+	labelled := *p
+	labelled.labels = labels
+	return &labelled
+}
 
 // Prefix is the network with its prefix length.
 func (p *Pool) Prefix() netip.Prefix { return p.prefix }

@@ -20,8 +20,8 @@ import (
 // statement by itself.
 var migrations = []*gormigrate.Migration{
 	{ID: "202611230001", Migrate: migrate202611230001},
-	{ID: "202611230110", Migrate: migrate202611230110},
 	{ID: "202611231801", Migrate: migrate202611231801},
+	{ID: "202611231840", Migrate: migrate202611231840},
 }
 
 const migrationsTable = "schema_migrations"

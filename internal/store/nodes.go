@@ -243,6 +243,21 @@ func (s *Store) ClaimAddress(ctx context.Context, f Fence, nodeUUID, network str
 	return node, nil
 }
 
+// AddressesHeld returns how many addresses of each network nodes hold or are
+// about to claim.
+func (s *Store) AddressesHeld(ctx context.Context) (map[string]int, error) {
+	var rows []struct {
+		Network string
+		Nodes   int
+	}
+	err := s.read(ctx).Model(&model.Node{}).Select("network, COUNT(*) AS nodes").Where("network IS NOT NULL").Group("network").Scan(&rows).Error
+	held := make(map[string]int, len(rows))
+	for _, r := range rows {
+		held[r.Network] = r.Nodes
+	}
+	return held, failed("count the addresses held", err)
+}
+
 // macOf makes a locally administered unicast MAC address of a uuid.
 func macOf(id string) (string, error) {
 	u, err := uuid.Parse(id)

@@ -8,9 +8,9 @@ import (
 	"gorm.io/gorm"
 )
 
-// migrate202611230110 lets hosts be of different kinds, and remembers machines
+// migrate202611231840 lets hosts be of different kinds, and remembers machines
 // that could not be deployed.
-func migrate202611230110(tx *gorm.DB) error {
+func migrate202611231840(tx *gorm.DB) error {
 	type host struct {
 		State         string `gorm:"size:16;index:hosts_room,priority:1"`
 		FreeVCPUs     int    `gorm:"column:free_vcpus;type:int GENERATED ALWAYS AS (total_vcpus - used_vcpus) VIRTUAL;index:hosts_room,priority:3"`
