@@ -46,6 +46,8 @@ type world struct {
 	hosts    conductor.NodeHosts
 	pool     conductor.HostOptions
 	networks ipam.Networks
+	log      slog.Handler
+	look     time.Duration // how often the test looks whether something has happened
 }
 
 func newWorld(t *testing.T, s *store.Store) *world {
@@ -59,7 +61,7 @@ func newHostlessWorld(t *testing.T, s *store.Store) *world {
 	t.Helper()
 	w := &world{
 		T: t, store: s, coe: fake.NewCOE(), hostDir: filepath.Join(t.TempDir(), "host"),
-		hosts: simulated{}, pool: conductor.HostOptions{Keep: 50 * time.Millisecond, ProgressPollPeriod: 10 * time.Millisecond},
+		hosts: simulated{}, log: slog.NewTextHandler(t.Output(), nil), look: 5 * time.Millisecond, pool: conductor.HostOptions{Keep: 50 * time.Millisecond, ProgressPollPeriod: 10 * time.Millisecond},
 		options: conductor.Options{
 			Host: "test", Lease: 15 * time.Second, Poll: 20 * time.Millisecond, CancelCheck: 20 * time.Millisecond,
 			RetryFirst: time.Millisecond, RetryMost: 10 * time.Millisecond, StepTimeout: time.Minute, CallTimeout: 20 * time.Second,
@@ -110,14 +112,20 @@ func (simulated) Host(_, uri string) conductor.NodeHost { return simhost.Open(ur
 // conduct starts a conductor and returns what stops it.
 func (w *world) conduct() (stop func()) {
 	w.Helper()
-	authorities, err := ca.New(w.store, w.sealer, ca.Options{NotFound: store.ErrNotFound})
+	return w.conductOn(w.store)
+}
+
+// conductOn starts one with a connection of its own.
+func (w *world) conductOn(s *store.Store) (stop func()) {
+	w.Helper()
+	authorities, err := ca.New(s, w.sealer, ca.Options{NotFound: store.ErrNotFound})
 	w.must(err)
-	log := slog.New(slog.NewTextHandler(w.Output(), nil))
+	log := slog.New(w.log)
 	options := w.options
 	options.Owner = uuid.NewString()
 	c := conductor.New(conductor.Parts{
-		Store: w.store, Messages: w.messages, Drivers: drivers.NewRegistry(fake.New(w.coe)),
-		Hosts: conductor.NewHostPool(w.store, w.machines, w.hosts, log, w.pool),
+		Store: s, Messages: w.messages, Drivers: drivers.NewRegistry(fake.New(w.coe)),
+		Hosts: conductor.NewHostPool(s, w.machines, w.hosts, log, w.pool),
 		Nodes: w.hosts, Certificates: authorities, Sealer: w.sealer, Networks: w.networks, Logger: log,
 		Catalog: &catalog.Configured{
 			Flavors: []catalog.Flavor{{Name: "small", VCPUs: 1, MemoryMiB: 1024, DiskGiB: 10}},
@@ -176,7 +184,7 @@ func (w *world) ended(id string) *model.Operation {
 
 func (w *world) eventually(what string, ok func() bool) {
 	w.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
+	tick := time.NewTicker(w.look)
 	defer tick.Stop()
 	timeout := time.After(2 * time.Minute)
 	for !ok() {

@@ -132,7 +132,13 @@ func MariaDB(tb testing.TB) string {
 // Open opens a store that is closed with the test.
 func Open(tb testing.TB, connection string) *store.Store {
 	tb.Helper()
-	s, err := store.Open(tb.Context(), connection, store.Options{})
+	return OpenWith(tb, connection, store.Options{})
+}
+
+// OpenWith does so with options.
+func OpenWith(tb testing.TB, connection string, o store.Options) *store.Store {
+	tb.Helper()
+	s, err := store.Open(tb.Context(), connection, o)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -196,4 +202,25 @@ func Hosts(tb testing.TB, s *store.Store, n int) {
 	}
 	close(numbers)
 	all.Wait()
+}
+
+// SQL opens the database behind a connection of MariaDB, past the store's own
+// rules.
+func SQL(tb testing.TB, connection string) *sql.DB {
+	tb.Helper()
+	cfg, err := mysql.ParseDSN(testenv.Require(tb, testenv.MariaDB))
+	if err != nil {
+		tb.Fatalf("%s: %v", testenv.MariaDB, err)
+	}
+	u, err := url.Parse(connection)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	cfg.DBName = strings.TrimPrefix(u.Path, "/")
+	db, err := sql.Open("mysql", cfg.FormatDSN())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = db.Close() })
+	return db
 }
