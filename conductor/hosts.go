@@ -191,15 +191,11 @@ func (p *HostPool) place(ctx context.Context, fence store.Fence, node *model.Nod
 	turn := &p.placing[cluster.Sum32()%uint32(len(p.placing))]
 	turn.Lock()
 	defer turn.Unlock()
-	siblings, err := p.store.Siblings(ctx, node.ClusterID)
+	hosts, err := p.choose(ctx, node.ClusterID, request)
 	if err != nil {
 		return nil, 0, err
 	}
-	hosts, err := p.store.HostsWithRoom(ctx, wish(request), slices.Collect(maps.Keys(siblings)), candidates)
-	if err != nil {
-		return nil, 0, err
-	}
-	for _, id := range placement.Choose(placement.Candidates(hosts, siblings), request) {
+	for _, id := range hosts {
 		placed, err := p.store.ClaimHost(ctx, fence, node.UUID, id)
 		if errors.Is(err, store.ErrNoRoom) {
 			continue // another node was quicker
@@ -207,6 +203,19 @@ func (p *HostPool) place(ctx context.Context, fence store.Fence, node *model.Nod
 		return placed, len(hosts), err
 	}
 	return nil, len(hosts), nil
+}
+
+// choose returns hosts with room, the best first.
+func (p *HostPool) choose(ctx context.Context, cluster string, request placement.Request) ([]string, error) {
+	siblings, err := p.store.Siblings(ctx, cluster)
+	if err != nil {
+		return nil, err
+	}
+	hosts, err := p.store.HostsWithRoom(ctx, wish(request), slices.Collect(maps.Keys(siblings)), candidates)
+	if err != nil {
+		return nil, err
+	}
+	return placement.Choose(placement.Candidates(hosts, siblings), request), nil
 }
 
 // wish is the request in the store's words.
