@@ -4,6 +4,7 @@ package api
 
 import (
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -65,6 +66,12 @@ func compareLabels(parent, own model.Labels) v1.LabelDifferences {
 // swarmStrategies are the words that the label swarm_strategy may hold.
 var swarmStrategies = []string{"spread", "binpack", "random"}
 
+// Forms of the labels host_traits and host_resource_class.
+var (
+	traitPattern         = regexp.MustCompile(`^[A-Z0-9_]{1,255}$`)
+	resourceClassPattern = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,80}$`)
+)
+
 // checkLabels refuses labels whose meaning is known and whose value has none.
 func checkLabels(l model.Labels) error {
 	if strategy, given := l["swarm_strategy"]; given {
@@ -73,6 +80,14 @@ func checkLabels(l model.Labels) error {
 				return badRequest("Invalid input for attribute \"labels\": swarm_strategy can not be %q: it is one of %s.", word, strings.Join(swarmStrategies, ", "))
 			}
 		}
+	}
+	for _, trait := range strings.FieldsFunc(l["host_traits"], func(r rune) bool { return r == ',' || r == ' ' }) {
+		if !traitPattern.MatchString(trait) {
+			return badRequest("The label host_traits can not hold %q: traits are of capital letters, digits and _, with commas between them.", trait)
+		}
+	}
+	if class := strings.TrimSpace(l["host_resource_class"]); class != "" && !resourceClassPattern.MatchString(class) {
+		return badRequest("The label host_resource_class can not be %q: it is the resource class of bare-metal nodes.", class)
 	}
 	return nil
 }
