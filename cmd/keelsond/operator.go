@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -156,6 +157,7 @@ func hostCommand(load loader) *cobra.Command {
 			host.State = model.HostPreparing
 			host.LibvirtURI = &uri
 			host.Bridge = cfg.Network.Bridge
+			slices.Sort(host.Traits)
 			if err := s.AddHost(cmd.Context(), &host); err != nil {
 				return err
 			}
