@@ -83,11 +83,11 @@ func checkLabels(l model.Labels) error {
 	}
 	for _, trait := range strings.FieldsFunc(l["host_traits"], func(r rune) bool { return r == ',' || r == ' ' }) {
 		if !traitPattern.MatchString(trait) {
-			return badRequest("The label host_traits can not hold %q: traits are of capital letters, digits and _, with commas between them.", trait)
+			return badRequest("Invalid input for attribute \"labels\": host_traits can not hold %q: traits are of capital letters, digits and _, with commas between them.", trait)
 		}
 	}
 	if class := strings.TrimSpace(l["host_resource_class"]); class != "" && !resourceClassPattern.MatchString(class) {
-		return badRequest("The label host_resource_class can not be %q: it is the resource class of bare-metal nodes.", class)
+		return badRequest("Invalid input for attribute \"labels\": host_resource_class can not be %q: it is the resource class of bare-metal nodes.", class)
 	}
 	return nil
 }
