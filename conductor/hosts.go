@@ -243,10 +243,18 @@ func (p *HostPool) step(ctx context.Context, h *model.Host) (drivers.Outcome, er
 				err = fault.Permanent(err, "%s (machines that are left alone because they could not be deployed lately: %d)", fault.Reason(err, "no machine can be had"), n)
 			}
 			// Nothing was taken, so nothing is left of the host.
-			return drivers.Outcome{}, errors.Join(err, p.store.RemoveHost(ctx, h.UUID))
+			return drivers.Outcome{}, errors.Join(err, p.store.RemoveHost(ctx, h.UUID, model.HostEnrolled))
 		case err != nil:
 			return drivers.Outcome{}, err
-		case !result.Done:
+		}
+		if _, err := p.store.Host(ctx, h.UUID); errors.Is(err, store.ErrNotFound) {
+			// Deployed, given up and gone by other hands in the meantime.
+			_, err := p.machines.Release(ctx, &model.Host{UUID: h.UUID})
+			return drivers.Again(p.opts.ProgressPollPeriod, "host "+h.Name+" is gone"), err
+		} else if err != nil {
+			return drivers.Outcome{}, err
+		}
+		if !result.Done {
 			return drivers.Again(result.After, result.Message), nil
 		}
 		reserved := map[string]any{"allocation_id": allocation.ID, "ironic_node_id": allocation.NodeID}
@@ -321,7 +329,7 @@ func (p *HostPool) step(ctx context.Context, h *model.Host) (drivers.Outcome, er
 
 	case model.HostReleasing:
 		if h.IronicNodeID == nil {
-			return drivers.Done("released"), p.store.RemoveHost(ctx, h.UUID)
+			return drivers.Done("released"), p.store.RemoveHost(ctx, h.UUID, h.State)
 		}
 		result, err := p.machines.Release(ctx, h)
 		switch {
@@ -357,7 +365,7 @@ func (p *HostPool) gone(ctx context.Context, h *model.Host) error {
 			}
 		}
 	}
-	return p.store.RemoveHost(ctx, h.UUID)
+	return p.store.RemoveHost(ctx, h.UUID, h.State)
 }
 
 // lookAgain looks whether a host is in error for no reason any more. It takes
@@ -373,7 +381,7 @@ func (p *HostPool) lookAgain(ctx context.Context, h *model.Host) (drivers.Outcom
 		return drivers.Done("in error"), nil
 	}
 	p.log.Info("host in error is forgotten", "host", h.Name, "reason", deref(h.Reason))
-	err := p.store.RemoveHost(ctx, h.UUID)
+	err := p.store.RemoveHost(ctx, h.UUID, h.State)
 	if errors.Is(err, store.ErrInUse) {
 		err = nil // its nodes come first
 	}
@@ -448,7 +456,15 @@ func (p *HostPool) KeepOnce(ctx context.Context) error {
 			if p.machines == nil && (h.State != model.HostPreparing || h.IronicNodeID != nil) {
 				continue
 			}
-			_, err = p.step(ctx, &h)
+			// The step goes by the host as it is now: on the way through a long
+			// list it may have come far.
+			var now *model.Host
+			if now, err = p.store.Host(ctx, h.UUID); errors.Is(err, store.ErrNotFound) || err == nil && now.State != h.State {
+				continue
+			}
+			if err == nil {
+				_, err = p.step(ctx, now)
+			}
 			if fault.IsPermanent(err) {
 				// Said and done: nobody waits here for the host.
 				p.log.Info("host will not be ready", "host", h.Name, "error", err)

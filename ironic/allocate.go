@@ -95,6 +95,10 @@ func (c *Client) createAllocation(ctx context.Context, req AllocationRequest) (A
 			}
 		}
 		if len(candidates) == 0 {
+			// The last one may just have been taken under this very key.
+			if found, err := c.allocation(ctx, req.Key); err != nil || found != nil {
+				return Allocation{}, c.soon("asked for a host"), err
+			}
 			return Allocation{}, Result{}, c.noneFree(ctx, req, "")
 		}
 	}

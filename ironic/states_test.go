@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -506,6 +507,76 @@ func TestCandidatesComeFromAllPages(t *testing.T) {
 	})
 	if n, _ := l.Get(a.NodeID); n.InstanceUUID != a.ID || n.AllocationUUID != a.ID {
 		t.Errorf("allocated %+v, node has instance %q", a, n.InstanceUUID)
+	}
+}
+
+// Two processes ask under one key at once for the only machine there is: neither
+// is told that there is none.
+func TestMachineIsTakenUnderTheSameKey(t *testing.T) {
+	l := newTyped(t, ironictest.Options{}, with(ours("available"), func(n *nodes.Node) { n.InstanceUUID = "" }))
+	req := ironic.AllocationRequest{Key: allocID, ResourceClass: "baremetal", Avoid: []string{"bm-9"}}
+	quicker := l.client(t, ironic.Options{})
+	var once sync.Once
+	between := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/nodes" {
+			once.Do(func() {
+				if _, _, err := quicker.Allocate(t.Context(), req); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		l.ServeHTTP(w, r)
+	}))
+	defer between.Close()
+	slower := l.client(t, ironic.Options{Endpoint: between.URL})
+	if _, r, err := slower.Allocate(t.Context(), req); verdict(r, err) != "again" {
+		t.Fatalf("the slower one: %+v, %v", r, err)
+	}
+	if a, r, err := slower.Allocate(t.Context(), req); verdict(r, err) != "done" || a.NodeID != nodeID {
+		t.Errorf("the slower one at its next look: %+v, %+v, %v", a, r, err)
+	}
+}
+
+func TestMachinesAreLargeEnough(t *testing.T) {
+	size := func(cpus, memory, disk any) map[string]any {
+		return map[string]any{"cpus": cpus, "memory_mb": memory, "local_gb": disk}
+	}
+	machine := func(name string, properties map[string]any) nodes.Node {
+		return nodes.Node{Name: name, ResourceClass: "baremetal", PowerState: "power off", Properties: properties}
+	}
+	l := newTyped(t, ironictest.Options{},
+		machine("unknown", nil), machine("few-cpus", size(7, 16384, 200)), machine("little-memory", size(8, "16383", 200)),
+		machine("little-disk", size(8, 16384, 99)), machine("fits", size("8", 16384, 100)))
+	allocate := func(key string) (string, error) {
+		var a ironic.Allocation
+		_, err := repeat(t, "allocate", func(ctx context.Context) (r ironic.Result, err error) {
+			a, r, err = l.Allocate(ctx, ironic.AllocationRequest{Key: key, ResourceClass: "baremetal", CPUs: 8, MemoryMiB: 16384, DiskGiB: 100})
+			return r, err
+		})
+		n, _ := l.Get(a.NodeID)
+		return n.Name, err
+	}
+	if got, err := allocate("a"); err != nil || got != "fits" {
+		t.Errorf("allocated %q, %v", got, err)
+	}
+	const want = `no bare-metal host of resource class "baremetal" with at least 8 CPUs, 16384 MiB memory and 100 GiB disk is free; add hosts or give some back`
+	if _, err := allocate("b"); fault.Reason(err, "") != want || !strings.Contains(err.Error(), "1 in use, 4 too small") {
+		t.Errorf("when it is taken: %v", err)
+	}
+}
+
+func TestMachineIsTakenOut(t *testing.T) {
+	l := newTyped(t, ironictest.Options{}, ours("available"))
+	for _, reason := range []string{"no DHCP answer", "another"} {
+		if err := l.TakeOut(t.Context(), nodeID, reason); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, _ := l.Get(nodeID); !n.Maintenance || n.MaintenanceReason != "no DHCP answer" {
+		t.Errorf("maintenance %v, %q", n.Maintenance, n.MaintenanceReason)
+	}
+	if err := l.TakeOut(t.Context(), uuid.NewString(), "x"); err != nil {
+		t.Errorf("one that is gone: %v", err)
 	}
 }
 

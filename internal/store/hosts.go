@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -236,14 +237,17 @@ func (s *Store) hasColumn(row any, column string) bool {
 	return stmt.Parse(row) == nil && stmt.Schema.FieldsByDBName[column] != nil
 }
 
-// RemoveHost forgets a host without nodes; one that is gone is success.
-// ErrInUse when it has nodes.
-func (s *Store) RemoveHost(ctx context.Context, uuid string) error {
+// RemoveHost forgets a host without nodes, if it is in one of the states from
+// (none named: in any); one that is gone is success. ErrInUse when it has nodes.
+func (s *Store) RemoveHost(ctx context.Context, uuid string, from ...model.HostState) error {
 	return s.write(ctx, "remove the host", func(tx *gorm.DB) error {
 		// Locked, so that no node is placed there meanwhile.
 		var hosts []model.Host
 		if err := tx.Clauses(forUpdate).Where("uuid = ?", uuid).Find(&hosts).Error; err != nil || len(hosts) == 0 {
 			return err
+		}
+		if len(from) > 0 && !slices.Contains(from, hosts[0].State) {
+			return nil
 		}
 		left, err := nodesOn(tx, uuid)
 		if err != nil {

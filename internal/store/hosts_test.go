@@ -122,6 +122,10 @@ func TestRemoveHost(t *testing.T) {
 		must(t, err)
 		wantErr(t, s.RemoveHost(t.Context(), h.UUID), store.ErrInUse)
 		must(t, s.RemoveNode(t.Context(), f, n.UUID))
+		must(t, s.RemoveHost(t.Context(), h.UUID, model.HostEnrolled, model.HostError))
+		if _, err = s.Host(t.Context(), h.UUID); err != nil {
+			t.Errorf("removed, though it is in another state: %v", err)
+		}
 		for range 2 {
 			must(t, s.RemoveHost(t.Context(), h.UUID))
 		}
