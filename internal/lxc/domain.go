@@ -19,12 +19,20 @@ type metadata struct {
 	Revision string   `xml:"revision"`
 	Disk     int      `xml:"disk"` // GiB
 	PIDs     int      `xml:"pids"`
+
+	Cluster      string `xml:"cluster"`
+	Bandwidth    int    `xml:"bandwidth"`     // Mbit/s each way
+	IORate       int    `xml:"io-rate"`       // MiB/s, reads and writes each
+	IOOperations int    `xml:"io-operations"` // a second, reads and writes each
 }
 
 // domainXML describes the node to libvirt. stateDir is the host's directory
 // that holds the storage pool and the roots.
 func domainXML(s *Spec, stateDir string) (string, error) {
-	meta, err := xml.Marshal(metadata{Image: s.Image, Revision: s.Revision, Disk: s.DiskGiB, PIDs: pidsMax})
+	meta, err := xml.Marshal(metadata{
+		Image: s.Image, Revision: s.Revision, Disk: s.DiskGiB, PIDs: pidsMax, Cluster: s.Cluster,
+		Bandwidth: s.Limits.BandwidthMbit, IORate: s.Limits.IOMiB, IOOperations: s.Limits.IOOperations,
+	})
 	if err != nil {
 		return "", fmt.Errorf("metadata of node %s: %w", s.UUID, err)
 	}
@@ -104,7 +112,7 @@ func networkInterface(s *Spec) libvirtxml.DomainInterface {
 		MAC:    &libvirtxml.DomainInterfaceMAC{Address: s.MAC},
 		Source: &libvirtxml.DomainInterfaceSource{Bridge: &libvirtxml.DomainInterfaceSourceBridge{Bridge: s.Bridge}},
 		// A name of the node's own, for the host's firewall and its operator.
-		Target: &libvirtxml.DomainInterfaceTarget{Dev: "kn" + s.UUID[len(s.UUID)-12:]},
+		Target: &libvirtxml.DomainInterfaceTarget{Dev: portName(s.UUID)},
 		Guest:  &libvirtxml.DomainInterfaceGuest{Dev: "eth0"},
 		IP:     []libvirtxml.DomainInterfaceIP{{Family: family, Address: s.Address.Addr().String(), Prefix: uint(s.Address.Bits())}},
 	}

@@ -15,7 +15,6 @@ package lxc
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"path"
 	"regexp"
@@ -54,6 +53,11 @@ type Spec struct {
 	MemoryMiB int // hard limit
 	DiskGiB   int // size of the node's file system
 
+	// Cluster is the uuid of the node's cluster. Nodes of one cluster reach all
+	// of each other, those of others only what they publish.
+	Cluster string
+	Limits  Limits
+
 	IDBase uint32 // first of IDCount host ids that no other node of the host uses
 
 	Bridge      string       // on the host
@@ -63,6 +67,14 @@ type Spec struct {
 	Nameservers []netip.Addr // none: every look-up is refused at once
 
 	Files []File
+}
+
+// Limits keep a node from taking all of what it shares with its neighbours.
+// Zero is no limit.
+type Limits struct {
+	BandwidthMbit int // network, Mbit/s each way
+	IOMiB         int // disk, MiB/s, reads and writes each
+	IOOperations  int // disk, operations a second, reads and writes each
 }
 
 // State is what libvirt says of a node.
@@ -94,6 +106,7 @@ var (
 	hostnamePattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 	imagePattern    = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,127}$`)
 	revisionPattern = regexp.MustCompile(`^[A-Za-z0-9@._:/-]{0,255}$`)
+	macPattern      = regexp.MustCompile(`^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$`)
 	bridgePattern   = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,15}$`)
 )
 
@@ -114,10 +127,13 @@ func (s *Spec) Validate() error {
 	check(s.MemoryMiB >= 64 && s.MemoryMiB <= 1<<24, "memory of %d MiB is not from 64 MiB to 16 TiB", s.MemoryMiB)
 	check(s.DiskGiB >= 1 && s.DiskGiB <= 1<<16, "disk of %d GiB is not from 1 GiB to 64 TiB", s.DiskGiB)
 	check(s.IDBase >= IDCount && s.IDBase <= 1<<32-2-IDCount, "id base %d is not from %d to %d", s.IDBase, IDCount, uint32(1<<32-2-IDCount))
+	check(uuidPattern.MatchString(s.Cluster), "cluster %q is not a uuid", s.Cluster)
+	check(s.Limits.BandwidthMbit >= 0 && s.Limits.BandwidthMbit <= 1e6, "bandwidth of %d Mbit/s is not from 0 to 1000000", s.Limits.BandwidthMbit)
+	check(s.Limits.IOMiB >= 0 && s.Limits.IOMiB <= 1e6, "disk traffic of %d MiB/s is not from 0 to 1000000", s.Limits.IOMiB)
+	check(s.Limits.IOOperations >= 0 && s.Limits.IOOperations <= 1e8, "%d disk operations a second are not from 0 to 100000000", s.Limits.IOOperations)
 	check(bridgePattern.MatchString(s.Bridge), "bridge %q is not the name of a bridge", s.Bridge)
-	_, err := net.ParseMAC(s.MAC)
-	check(err == nil && len(s.MAC) == 17, "mac %q is not a MAC address", s.MAC)
-	check(s.Address.IsValid(), "the node has no address")
+	check(macPattern.MatchString(s.MAC), "mac %q is not the MAC address of one machine, in lower case", s.MAC)
+	check(s.Address.IsValid() && s.Address.Addr().Is4(), "the node has no IPv4 address")
 	check(!s.Gateway.IsValid() || s.Address.Contains(s.Gateway), "gateway %s is not in %s", s.Gateway, s.Address.Masked())
 	paths := map[string]bool{}
 	for _, f := range s.Files {
@@ -137,6 +153,7 @@ func cleanPath(p string) bool {
 func domainName(uuid string) string { return "keelson-" + uuid }
 func diskVolume(uuid string) string { return uuid + ".img" }
 func fileVolume(uuid string) string { return uuid + ".tar" }
+func portName(uuid string) string   { return "kn-" + uuid[len(uuid)-12:] } // as long as Linux allows
 
 // uuidOf returns the node's uuid for the name of a domain or volume of ours.
 func uuidOf(name string) (uuid string, ours bool) {

@@ -129,6 +129,9 @@ func openHost(tb testing.TB, uri, image string) *testHost {
 
 var serial atomic.Uint32
 
+// testCluster is the cluster of all nodes of these tests.
+const testCluster = "5b6f0a52-3c39-4e0c-8d1d-2f6f1b7c9a10"
+
 // spec describes a small node with dockerd. Addresses and ids are taken from
 // the top, where other users of the host are not.
 func (h *testHost) spec() Spec {
@@ -143,6 +146,7 @@ func (h *testHost) spec() Spec {
 		VCPUs:     2,
 		MemoryMiB: 512,
 		DiskGiB:   2,
+		Cluster:   testCluster,
 		IDBase:    3<<30 + n*IDCount,
 		Bridge:    h.bridge,
 		MAC:       fmt.Sprintf("52:54:00:00:%02x:%02x", n>>8&0xff, n&0xff),
@@ -674,7 +678,7 @@ func TestDeleteLeavesNothingWhileOthersRun(t *testing.T) {
 	if left, _ := filepath.Glob("/sys/fs/cgroup/*/*/*" + first.UUID + "*"); len(left) != 0 {
 		t.Errorf("cgroups are left: %q", left)
 	}
-	if _, err := net.InterfaceByName("kn" + first.UUID[len(first.UUID)-12:]); err == nil {
+	if _, err := net.InterfaceByName(portName(first.UUID)); err == nil {
 		t.Error("the network interface is left")
 	}
 	second.dockerAnswers(t)

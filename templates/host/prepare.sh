@@ -15,6 +15,8 @@
 #   KEELSON_BRIDGE       bridge for the nodes        (keelson0)
 #   KEELSON_BRIDGE_CIDR  its address and network     (10.42.0.1/16)
 #   KEELSON_BRIDGE_NAT   "yes": nodes reach what the machine reaches (no)
+#   KEELSON_FORBIDDEN    networks that they do not reach even so, like those of
+#                        the control plane: "192.0.2.0/24 198.51.100.7" ()
 #   KEELSON_IMAGE_CACHE  directory of node images    (/var/cache/keelson/images)
 #
 # Prints, and writes to KEELSON_STATE/host.env, the connection URI, the bridge
@@ -27,6 +29,7 @@ STATE=${KEELSON_STATE:-/var/lib/keelson/host}
 BRIDGE=${KEELSON_BRIDGE:-keelson0}
 CIDR=${KEELSON_BRIDGE_CIDR:-10.42.0.1/16}
 NAT=${KEELSON_BRIDGE_NAT:-no}
+FORBIDDEN=${KEELSON_FORBIDDEN:-}
 IMAGES=${KEELSON_IMAGE_CACHE:-/var/cache/keelson/images}
 
 fail() {
@@ -36,8 +39,8 @@ fail() {
 
 check_machine() {
 	[ "$(id -u)" = 0 ] || fail "must be run by root"
-	for program in libvirtd virsh mkfs.ext4 ip iptables unshare nsenter; do
-		command -v $program >/dev/null || fail "$program is not installed: apt-get install libvirt-daemon-system libvirt-daemon-driver-lxc libvirt-clients e2fsprogs iproute2 iptables"
+	for program in libvirtd virsh mkfs.ext4 ip iptables nft unshare nsenter; do
+		command -v $program >/dev/null || fail "$program is not installed: apt-get install libvirt-daemon-system libvirt-daemon-driver-lxc libvirt-clients e2fsprogs iproute2 iptables nftables"
 	done
 	[ -x /usr/bin/python3 ] || fail "/usr/bin/python3 is not installed: the lxc hook needs it"
 	ls /usr/lib/*/libvirt/connection-driver/libvirt_driver_lxc.so >/dev/null 2>&1 ||
@@ -77,10 +80,10 @@ make_bridge() {
 	# Docker and some distributions close.
 	rule filter FORWARD -i "$BRIDGE" -o "$BRIDGE" -j ACCEPT
 	rule filter INPUT -i "$BRIDGE" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+	network=$(ip -4 route show dev "$BRIDGE" proto kernel scope link | cut -d' ' -f1 | head -n 1)
 	if [ "$NAT" = yes ]; then
 		rule filter FORWARD -i "$BRIDGE" ! -o "$BRIDGE" -j ACCEPT
 		rule filter FORWARD -o "$BRIDGE" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
-		network=$(ip -4 route show dev "$BRIDGE" proto kernel scope link | cut -d' ' -f1 | head -n 1)
 		rule nat POSTROUTING -s "$network" ! -d "$network" -j MASQUERADE
 		if [ "$(cat /proc/sys/net/ipv4/ip_forward)" = 0 ]; then
 			touch "$STATE/set-ip-forward"
@@ -96,6 +99,17 @@ rule() {
 	shift 2
 	set -- -m comment --comment "keelson:$BRIDGE" "$@"
 	iptables -w -t "$table" -C "$chain" "$@" 2>/dev/null || iptables -w -t "$table" -I "$chain" "$@"
+}
+
+# lay_walls fills in walls.nft and loads it. Rules of nodes that are there stay.
+lay_walls() {
+	outside=drop
+	[ "$NAT" != yes ] || outside=accept
+	forbidden=$(printf ', %s' 169.254.0.0/16 $FORBIDDEN)
+	sed -e "s|@BRIDGE@|$BRIDGE|; s|@NETWORK@|$network|; s|@ADDRESS@|${CIDR%/*}|; s|@OUTSIDE@|$outside|; s|@FORBIDDEN@|${forbidden#, }|" \
+		"$here/walls.nft" >"$STATE/etc/hooks/.walls.nft"
+	mv "$STATE/etc/hooks/.walls.nft" "$STATE/etc/hooks/walls.nft"
+	nft -f "$STATE/etc/hooks/walls.nft" || fail "the rules of walls.nft are not taken: see above"
 }
 
 install_hook() {
@@ -181,6 +195,7 @@ KEELSON_HOST_BRIDGE='$BRIDGE'
 KEELSON_HOST_CIDR='$CIDR'
 END
 make_bridge
+lay_walls
 install_hook
 write_config
 make_namespace

@@ -69,6 +69,10 @@ if [ -e "$STATE/set-ip-forward" ] && ! iptables -w -t nat -S 2>/dev/null | grep 
 	echo 0 >/proc/sys/net/ipv4/ip_forward
 fi
 ip link delete "$KEELSON_HOST_BRIDGE" 2>/dev/null || true
+nft delete table inet "keelson-$KEELSON_HOST_BRIDGE" 2>/dev/null || true
+# What a node leaves that libvirtd could not be asked to destroy: rules for a
+# port that is gone, and for addresses that nobody has.
+nft list tables 2>/dev/null | grep -q '^table inet keelson-' || nft delete table bridge keelson 2>/dev/null || true
 
 # A disk is in use until the kernel has taken the last mount apart.
 in_use() {

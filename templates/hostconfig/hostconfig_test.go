@@ -28,6 +28,7 @@ func TestGolden(t *testing.T) {
 		"lxc-hook":     {Data: []byte("#!/usr/bin/python3 -IS\nprint(\"it's: {a: 1}\")\n\n\tx = '%s' # \\n\n")},
 		"prepare.sh":   {Data: []byte("#!/bin/sh\nexit 0\n")},
 		"unprepare.sh": {Data: []byte("#!/bin/sh\nexit 0\n")},
+		"walls.nft":    {Data: []byte("table bridge keelson {\n\tset macs { type ether_addr; }\n}\n")},
 	}
 	got, err := render(host, files)
 	if err != nil {
@@ -73,7 +74,7 @@ func TestRealFilesArriveUnharmed(t *testing.T) {
 		}
 		written[f.Path] = path
 	}
-	for _, name := range []string{"lxc-hook", "prepare.sh", "unprepare.sh"} {
+	for _, name := range []string{"lxc-hook", "prepare.sh", "unprepare.sh", "walls.nft"} {
 		want, err := fs.ReadFile(templates.Host(), name)
 		if err != nil {
 			t.Fatal(err)
@@ -111,7 +112,7 @@ func TestRealFilesArriveUnharmed(t *testing.T) {
 		}
 	}
 	// Every program that the script insists on comes with a package.
-	for _, want := range []string{"libvirt-daemon-driver-lxc", "python3", "e2fsprogs", "iptables"} {
+	for _, want := range []string{"libvirt-daemon-driver-lxc", "python3", "e2fsprogs", "iptables", "nftables"} {
 		if !strings.Contains(strings.Join(doc.Packages, " "), want) {
 			t.Errorf("package %s is missing", want)
 		}
