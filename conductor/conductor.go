@@ -23,6 +23,7 @@ import (
 	"github.com/keelson/keelson/internal/ca"
 	"github.com/keelson/keelson/internal/catalog"
 	"github.com/keelson/keelson/internal/ipam"
+	"github.com/keelson/keelson/internal/lxc"
 	"github.com/keelson/keelson/internal/model"
 	"github.com/keelson/keelson/internal/queue"
 	"github.com/keelson/keelson/internal/store"
@@ -51,6 +52,8 @@ type Parts struct {
 	Catalog      Catalog
 	Networks     ipam.Networks
 	Nameservers  []netip.Addr
+	Limits       lxc.Limits // of each node
+	Zone         string     // of the hosts; empty: they have none
 	Logger       *slog.Logger
 }
 

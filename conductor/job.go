@@ -61,7 +61,7 @@ func (r *runner) job(ctx context.Context) (*drivers.Job, error) {
 	for _, n := range nodes[cluster.UUID] {
 		job.Nodes = append(job.Nodes, drivers.Node{
 			ID: n.UUID, Name: n.Name, GroupID: n.NodeGroupID, Role: n.Role, Index: n.Index, State: drivers.NodeState(n.State),
-			Host: deref(n.HostID), Address: deref(n.Address), COEID: deref(n.COEID),
+			Host: deref(n.HostID), Zone: r.Zone, Address: deref(n.Address), COEID: deref(n.COEID),
 			Stale: n.Revision != n.RootRevision(cluster),
 		})
 	}

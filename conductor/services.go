@@ -177,6 +177,7 @@ func (s *services) spec(node *model.Node, host *model.Host, files []drivers.File
 	spec := lxc.Spec{
 		UUID: node.UUID, Name: node.Name, Image: node.Image, Revision: node.RootRevision(s.cluster),
 		VCPUs: node.VCPUs, MemoryMiB: node.MemoryMiB, DiskGiB: node.DiskGiB,
+		Cluster: s.cluster.UUID, Limits: s.Limits,
 		IDBase: uint32(firstID + *node.Slot*idRange),
 		Bridge: host.Bridge, MAC: *node.MAC,
 		Address: netip.PrefixFrom(address, network.Prefix().Bits()), Gateway: network.Gateway(),

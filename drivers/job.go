@@ -92,6 +92,7 @@ type Node struct {
 	Index   int
 	State   NodeState
 	Host    string // opaque name of the bare-metal host, empty until placed
+	Zone    string // availability zone of the host, empty where the operator names none
 	Address string // IPv4, empty until placed
 	COEID   string // the COE's id of the node, empty until joined
 	// Stale: its root was not made from what template, image and authority of

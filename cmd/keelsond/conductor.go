@@ -47,7 +47,10 @@ func (p *process) startConductor(ctx context.Context, group *errgroup.Group) err
 			AvoidFailed: p.cfg.Hosts.AvoidFailed, TakeOutFailed: p.cfg.Hosts.TakeOutFailed,
 		}),
 		Nodes: hosts, Certificates: p.certificates, Sealer: p.sealer, Catalog: p.catalog,
-		Networks: networks, Nameservers: nameservers, Logger: p.log,
+		Networks: networks, Nameservers: nameservers, Logger: p.log, Zone: p.cfg.Hosts.Zone,
+		Limits: lxc.Limits{
+			BandwidthMbit: p.cfg.Hosts.NodeBandwidth, IOMiB: p.cfg.Hosts.NodeIORate, IOOperations: p.cfg.Hosts.NodeIOOperations,
+		},
 	}, conductor.Options{
 		Owner: fmt.Sprintf("%s/%d", p.cfg.Host, os.Getpid()), Host: p.cfg.Host, Workers: p.cfg.Conductor.Workers,
 		Lease: p.cfg.Conductor.Lease, Poll: p.cfg.Conductor.PollInterval, Heartbeat: p.cfg.Conductor.Heartbeat,

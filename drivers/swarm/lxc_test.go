@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/keelson/keelson/drivers"
 	"github.com/keelson/keelson/drivers/conformance"
 	"github.com/keelson/keelson/internal/lxc"
@@ -28,6 +30,7 @@ type lxcMachines struct {
 	bridge  string
 	network netip.Prefix
 	image   string
+	cluster string
 	first   uint32 // number of the first node: of its address and its ids
 
 	mu      sync.Mutex
@@ -54,6 +57,7 @@ func newLXC(tb testing.TB) *lxcMachines {
 		bridge:  testenv.Require(tb, testenv.Bridge),
 		network: netip.MustParsePrefix(testenv.Require(tb, testenv.BridgeCIDR)),
 		image:   testenv.Require(tb, testenv.NodeImage),
+		cluster: uuid.NewString(),
 		first:   firstNumbers.Add(128),
 		numbers: map[string]uint32{},
 	}
@@ -102,6 +106,7 @@ func (m *lxcMachines) spec(node drivers.Node, revision string, files []drivers.F
 		VCPUs:     2,
 		MemoryMiB: 1024,
 		DiskGiB:   5,
+		Cluster:   m.cluster,
 		IDBase:    (1 + number%60000) * lxc.IDCount,
 		Bridge:    m.bridge,
 		MAC:       fmt.Sprintf("52:54:%02x:%02x:%02x:%02x", bytes[0], bytes[1], bytes[2], bytes[3]),

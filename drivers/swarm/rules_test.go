@@ -179,7 +179,7 @@ func TestPlans(t *testing.T) {
 func TestDaemonConfig(t *testing.T) {
 	text, err := daemonConfig(
 		&drivers.Template{DNSNameserver: "192.0.2.53", InsecureRegistry: "registry.example.org:5000, 192.0.2.9"},
-		&drivers.Node{ID: "n1", Host: "3f"},
+		&drivers.Node{ID: "n1", Host: "3f", Zone: "east"},
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -198,7 +198,7 @@ func TestDaemonConfig(t *testing.T) {
 		"log-driver":            "json-file",
 		"log-opts":              map[string]any{"max-size": "10m", "max-file": "3"},
 		"default-address-pools": []any{map[string]any{"base": "172.17.0.0/16", "size": 24.0}, map[string]any{"base": "172.18.0.0/16", "size": 24.0}},
-		"labels":                []any{"keelson.node=n1", "keelson.host=3f"},
+		"labels":                []any{"keelson.node=n1", "keelson.host=3f", "keelson.zone=east"},
 		"dns":                   []any{"192.0.2.53"},
 		"insecure-registries":   []any{"registry.example.org:5000", "192.0.2.9"},
 		"shutdown-timeout":      10.0,

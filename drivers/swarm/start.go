@@ -27,6 +27,7 @@ const (
 const (
 	labelNode = "keelson.node" // uuid of the node, by which the driver finds it in the swarm
 	labelHost = "keelson.host" // opaque name of the host
+	labelZone = "keelson.zone" // availability zone of the host, where the operator names zones
 )
 
 // certificates makes the cluster's authority and Keelson's own certificate.
@@ -125,6 +126,9 @@ func daemonConfig(t *drivers.Template, node *drivers.Node) ([]byte, error) {
 	}
 	if node.Host != "" {
 		d.Labels = append(d.Labels, labelHost+"="+node.Host)
+	}
+	if node.Zone != "" {
+		d.Labels = append(d.Labels, labelZone+"="+node.Zone)
 	}
 	for registry := range strings.SplitSeq(t.InsecureRegistry, ",") {
 		if registry = strings.TrimSpace(registry); registry != "" {

@@ -95,6 +95,10 @@ type Hosts struct {
 	DeployTimeout       time.Duration
 	AvoidFailed         time.Duration
 	TakeOutFailed       bool
+	Zone                string
+	NodeBandwidth       int // Mbit/s; 0: no limit
+	NodeIORate          int // MiB/s; 0: no limit
+	NodeIOOperations    int // a second; 0: no limit
 }
 
 func (h *Hosts) declare() *group {
@@ -124,6 +128,13 @@ func (h *Hosts) declare() *group {
 		"Seconds for which a bare-metal node that could not be deployed is not used again. `keelsond host list` shows them.")
 	g.bool(&h.TakeOutFailed, "take_out_failed", false,
 		"Put such bare-metal nodes into maintenance in Ironic, with the reason, once they are cleaned.")
+	g.string(&h.Zone, "zone", "", "Availability zone that the hosts of this conductor are in. Nodes tell it as the Docker engine label keelson.zone.").must(name)
+	g.int(&h.NodeBandwidth, "node_bandwidth", 1000, between(0, 1_000_000),
+		"Network bandwidth of one node in Mbit/s, each way. 0 sets no limit.")
+	g.int(&h.NodeIORate, "node_io_rate", 256, between(0, 1_000_000),
+		"Disk traffic of one node in MiB/s, reads and writes each. 0 sets no limit.")
+	g.int(&h.NodeIOOperations, "node_io_operations", 4000, between(0, 100_000_000),
+		"Disk operations of one node a second, reads and writes each. 0 sets no limit.")
 	g.validate = func(fault func(option, rule string)) {
 		if h.LibvirtURI == "" {
 			fault("libvirt_uri", "must be set")
