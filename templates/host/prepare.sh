@@ -66,6 +66,39 @@ make_directories() {
 	chmod 700 "$IMAGES"
 }
 
+# raise_limits raises what the kernel counts for the whole machine, or for the
+# machine's root, who made the nodes' user namespaces: one node could use it up
+# for all. What bounds a node instead is its memory, which all of these take,
+# and its number of processes.
+raise_limits() {
+	at_least kernel.pid_max 4194304
+	at_least fs.file-max 9223372036854775807
+	for kind in inotify.max_user_instances inotify.max_user_watches fanotify.max_user_groups fanotify.max_user_marks; do
+		at_least fs.$kind 2147483647
+	done
+	for kind in cgroup ipc mnt net pid time user uts; do
+		at_least user.max_${kind}_namespaces 2147483647
+	done
+	at_least net.ipv4.neigh.default.gc_thresh1 16384
+	at_least net.ipv4.neigh.default.gc_thresh2 262144
+	at_least net.ipv4.neigh.default.gc_thresh3 524288
+	# And what the kernel tells of itself.
+	at_least kernel.dmesg_restrict 1
+	at_least kernel.kptr_restrict 1
+	at_least kernel.perf_event_paranoid 2
+	at_least kernel.unprivileged_bpf_disabled 1
+}
+
+# at_least NAME VALUE raises a sysctl and remembers what it was.
+at_least() {
+	file=/proc/sys/$(printf %s "$1" | tr . /)
+	[ -w "$file" ] || return 0
+	was=$(cat "$file")
+	[ "$was" -lt "$2" ] || return 0
+	grep -q "^$1 " "$STATE/limits" 2>/dev/null || echo "$1 $was" >>"$STATE/limits"
+	echo "$2" >"$file"
+}
+
 make_bridge() {
 	# Two bridges with one network: what is meant for ours would go to the other.
 	taken=$(ip -4 -oneline address show to "$CIDR" | awk -v ours="$BRIDGE" '$2 != ours { print $2; exit }')
@@ -194,6 +227,7 @@ KEELSON_HOST_URI='$URI'
 KEELSON_HOST_BRIDGE='$BRIDGE'
 KEELSON_HOST_CIDR='$CIDR'
 END
+raise_limits
 make_bridge
 lay_walls
 install_hook

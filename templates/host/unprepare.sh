@@ -72,7 +72,12 @@ ip link delete "$KEELSON_HOST_BRIDGE" 2>/dev/null || true
 nft delete table inet "keelson-$KEELSON_HOST_BRIDGE" 2>/dev/null || true
 # What a node leaves that libvirtd could not be asked to destroy: rules for a
 # port that is gone, and for addresses that nobody has.
-nft list tables 2>/dev/null | grep -q '^table inet keelson-' || nft delete table bridge keelson 2>/dev/null || true
+if ! nft list tables 2>/dev/null | grep -q '^table inet keelson-'; then
+	nft delete table bridge keelson 2>/dev/null || true
+	if [ -e "$STATE/limits" ]; then
+		while read -r name value; do echo "$value" >"/proc/sys/$(printf %s "$name" | tr . /)"; done <"$STATE/limits"
+	fi
+fi
 
 # A disk is in use until the kernel has taken the last mount apart.
 in_use() {
@@ -91,5 +96,5 @@ done
 for directory in nodes roots work ns run etc lib cache log; do
 	rm -rf --one-file-system "${STATE:?}/$directory"
 done
-rm -f "$STATE/libvirtd.pid" "$STATE/set-ip-forward" "$STATE/host.env"
+rm -f "$STATE/libvirtd.pid" "$STATE/set-ip-forward" "$STATE/limits" "$STATE/host.env"
 rmdir "$STATE" 2>/dev/null || true
