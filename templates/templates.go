@@ -13,7 +13,7 @@ import (
 var files embed.FS
 
 // Host returns the files that make a machine a Keelson host: prepare.sh,
-// unprepare.sh, lxc-hook and walls.nft.
+// unprepare.sh, lxc-hook, confine and walls.nft.
 func Host() fs.FS {
 	host, err := fs.Sub(files, "host")
 	if err != nil {

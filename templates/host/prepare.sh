@@ -43,6 +43,7 @@ check_machine() {
 		command -v $program >/dev/null || fail "$program is not installed: apt-get install libvirt-daemon-system libvirt-daemon-driver-lxc libvirt-clients e2fsprogs iproute2 iptables nftables"
 	done
 	[ -x /usr/bin/python3 ] || fail "/usr/bin/python3 is not installed: the lxc hook needs it"
+	ls /usr/lib/*/libseccomp.so.2 /lib/*/libseccomp.so.2 >/dev/null 2>&1 || fail "libseccomp is not installed: apt-get install libseccomp2"
 	ls /usr/lib/*/libvirt/connection-driver/libvirt_driver_lxc.so >/dev/null 2>&1 ||
 		fail "libvirt has no LXC driver: apt-get install libvirt-daemon-driver-lxc"
 	kernel=$(uname -r)
@@ -201,7 +202,8 @@ make_namespace() {
 start_libvirtd() {
 	if ! virsh -q -c "$URI" version >/dev/null 2>&1; then
 		rm -f "$STATE/libvirtd.pid"
-		nsenter --mount="$STATE/ns/mnt" libvirtd --daemon --config /etc/libvirt/libvirtd.conf --pid-file "$STATE/libvirtd.pid" ||
+		# Nodes inherit the system calls that libvirtd has.
+		"$here/confine" nsenter --mount="$STATE/ns/mnt" libvirtd --daemon --config /etc/libvirt/libvirtd.conf --pid-file "$STATE/libvirtd.pid" ||
 			fail "libvirtd does not start: see $STATE/log/libvirtd.log"
 		tries=0
 		until virsh -q -c "$URI" version >/dev/null 2>&1; do

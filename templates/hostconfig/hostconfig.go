@@ -40,7 +40,7 @@ const (
 
 // packages are what prepare.sh, the hook and libvirt need on Debian.
 var packages = []string{
-	"e2fsprogs", "iproute2", "iptables", "libvirt-clients", "libvirt-daemon-driver-lxc", "libvirt-daemon-system", "nftables", "python3",
+	"e2fsprogs", "iproute2", "iptables", "libseccomp2", "libvirt-clients", "libvirt-daemon-driver-lxc", "libvirt-daemon-system", "nftables", "python3",
 }
 
 // unit runs prepare.sh at every boot. Stopping it leaves the nodes running.
@@ -88,7 +88,7 @@ func render(h Host, hostFiles fs.FS) ([]byte, error) {
 		Hostname: h.Name, PackageUpdate: true, Packages: packages,
 		RunCmd: [][]string{{"systemctl", "daemon-reload"}, {"systemctl", "enable", "--now", "keelson-host.service"}},
 	}
-	for _, name := range []string{"lxc-hook", "prepare.sh", "unprepare.sh", "walls.nft"} {
+	for _, name := range []string{"confine", "lxc-hook", "prepare.sh", "unprepare.sh", "walls.nft"} {
 		content, err := fs.ReadFile(hostFiles, name)
 		if err != nil {
 			return nil, fmt.Errorf("cloud-config of host %q: %w", h.Name, err)

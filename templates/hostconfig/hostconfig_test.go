@@ -25,6 +25,7 @@ var host = Host{Name: "host-1", Bridge: "keelson0", BridgeCIDR: netip.MustParseP
 
 func TestGolden(t *testing.T) {
 	files := fstest.MapFS{
+		"confine":      {Data: []byte("#!/usr/bin/python3 -IS\n")},
 		"lxc-hook":     {Data: []byte("#!/usr/bin/python3 -IS\nprint(\"it's: {a: 1}\")\n\n\tx = '%s' # \\n\n")},
 		"prepare.sh":   {Data: []byte("#!/bin/sh\nexit 0\n")},
 		"unprepare.sh": {Data: []byte("#!/bin/sh\nexit 0\n")},
@@ -74,7 +75,7 @@ func TestRealFilesArriveUnharmed(t *testing.T) {
 		}
 		written[f.Path] = path
 	}
-	for _, name := range []string{"lxc-hook", "prepare.sh", "unprepare.sh", "walls.nft"} {
+	for _, name := range []string{"confine", "lxc-hook", "prepare.sh", "unprepare.sh", "walls.nft"} {
 		want, err := fs.ReadFile(templates.Host(), name)
 		if err != nil {
 			t.Fatal(err)
@@ -112,7 +113,7 @@ func TestRealFilesArriveUnharmed(t *testing.T) {
 		}
 	}
 	// Every program that the script insists on comes with a package.
-	for _, want := range []string{"libvirt-daemon-driver-lxc", "python3", "e2fsprogs", "iptables", "nftables"} {
+	for _, want := range []string{"libvirt-daemon-driver-lxc", "python3", "e2fsprogs", "iptables", "libseccomp2", "nftables"} {
 		if !strings.Contains(strings.Join(doc.Packages, " "), want) {
 			t.Errorf("package %s is missing", want)
 		}
