@@ -33,6 +33,7 @@ var kernelAttacks = []struct {
 	{name: "kexec", cannot: missing("/sys/kernel/kexec_loaded", "the kernel has no kexec")},
 	{name: "write-kernel-sysctl"},
 	{name: "set-core-pattern"},
+	{name: "find-any-writable-setting"},
 	{name: "write-sysfs"},
 	{name: "fake-uevent"},
 	{name: "mount-debugfs"},
@@ -155,7 +156,7 @@ func testKernel(t *testing.T, s *scene) {
 			switch {
 			case a.cannot != "":
 				t.Logf("without walls not tried: %s", a.cannot)
-			case through[a.name] != "got through":
+			case !strings.HasPrefix(through[a.name], "got through"):
 				t.Errorf("without walls it does not get through either: %q", through[a.name])
 			}
 		})

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -31,6 +32,7 @@ var _ = register(map[string]func(parameters) error{
 	"kexec":                      func(parameters) error { return call(unix.SYS_KEXEC_LOAD) },
 	"write-kernel-sysctl":        func(parameters) error { return writeSame("proc", "sys/kernel/panic_on_oops") },
 	"set-core-pattern":           func(parameters) error { return writeSame("proc", "sys/kernel/core_pattern") },
+	"find-any-writable-setting":  findWritableSetting,
 	"write-sysfs":                func(parameters) error { return writeSame("sysfs", "kernel/mm/ksm/sleep_millisecs") },
 	"fake-uevent":                func(parameters) error { return openForWriting("sysfs", "block/loop0/uevent") },
 	"mount-debugfs":              func(parameters) error { return mountNew("debugfs") },
@@ -140,6 +142,51 @@ func writeSame(fstype, path string) error {
 		faults = append(faults, err)
 	}
 	return errors.Join(faults...)
+}
+
+// ownSettings are those that the kernel keeps for each namespace, which are
+// the node's own. Everybody may open the files of pressure, to be woken.
+var ownSettings = regexp.MustCompile(`^/(sys/(net|user)/|sys/kernel/(hostname|domainname|ns_last_pid|pid_max|msg|sem$|sem_next_id$|shm|auto_msgmni$)|sys/fs/mqueue/|fs/cgroup/|devices/virtual/net/|class/net/|net/|pressure/|self|thread-self|[0-9]+/|fs/fuse/)`)
+
+// findWritableSetting opens each file of the kernel's for writing.
+func findWritableSetting(parameters) error {
+	var found []string
+	for _, fstype := range []string{"proc", "sysfs"} {
+		if all := places(fstype, ""); len(all) > 0 {
+			root := all[len(all)-1] // the one mounted now, if that was allowed
+			if len(all) == 2 {
+				root = all[0]
+			}
+			_ = filepath.WalkDir(root, func(file string, entry os.DirEntry, err error) error {
+				name := strings.TrimPrefix(file, filepath.Clean(root))
+				switch {
+				case err != nil:
+					return nil
+				case ownSettings.MatchString(name):
+					if entry.IsDir() {
+						return filepath.SkipDir
+					}
+					return nil
+				case entry.Type().IsRegular():
+					f, err := os.OpenFile(file, os.O_WRONLY|unix.O_NONBLOCK, 0)
+					if err != nil {
+						return nil
+					}
+					// Docker covers some with /dev/null.
+					if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+						found = append(found, file)
+					}
+					_ = f.Close()
+				}
+				return nil
+			})
+		}
+	}
+	if len(found) == 0 {
+		return errors.New("there is none")
+	}
+	fmt.Println(strings.Join(found[:min(len(found), 100)], " "))
+	return nil
 }
 
 // hostDisk makes a device file for the host's disk, wherever that works.

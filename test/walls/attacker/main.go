@@ -109,7 +109,7 @@ func try(name string, arguments []string) string {
 	}
 	out, err := command.CombinedOutput()
 	if err == nil {
-		return gotThrough
+		return strings.TrimSpace(gotThrough + " " + strings.ReplaceAll(string(out), "\n", " "))
 	}
 	return refused + ": " + strings.ReplaceAll(strings.TrimSpace(string(out)+" ("+err.Error()+")"), "\n", "; ")
 }
