@@ -10,4 +10,6 @@ import "testing"
 func TestWalls(t *testing.T) {
 	s := newScene(t)
 	t.Run("kernel", func(t *testing.T) { testKernel(t, s) })
+	t.Run("network", func(t *testing.T) { testNetwork(t, s) })
+	t.Run("resources", func(t *testing.T) { testResources(t, s) })
 }

@@ -26,6 +26,7 @@ var _ = register(map[string]func(parameters) error{
 	"listen":  listen,
 	"connect": connect,
 	"flood":   flood,
+	"pings":   pings,
 })
 
 // endpoint is a machine on the bridge.
@@ -94,7 +95,7 @@ var frames = map[string]func(name string, own, victim, other endpoint) []byte{
 	},
 	"rogue-igmp-querier": func(name string, own, _, _ endpoint) []byte {
 		return ethernet(net.HardwareAddr{0x01, 0, 0x5e, 0, 0, 1}, own.mac, 0x0800,
-			ipv4(own.ip, netip.MustParseAddr("224.0.0.1"), 2, append([]byte{0x11, 0, 0xee, 0xff, 0, 0, 0, 0}, name...)))
+			ipv4(own.ip, netip.MustParseAddr("224.0.0.1"), 2, checksummed(append([]byte{0x11, 100, 0, 0, 0, 0, 0, 0, 0, 125, 0, 0}, name...))))
 	},
 	"rogue-icmp-redirect": func(name string, own, victim, _ endpoint) []byte {
 		return ethernet(victim.mac, own.mac, 0x0800, ipv4(own.ip, victim.ip, 1, append([]byte{5, 1, 0, 0, 10, 0, 0, 1}, name...)))
@@ -132,15 +133,25 @@ func ipv4(from, to netip.Addr, protocol byte, payload []byte) []byte {
 	header := []byte{0x45, 0, 0, 0, 0, 1, 0, 0, 64, protocol, 0, 0}
 	binary.BigEndian.PutUint16(header[2:], uint16(20+len(payload)))
 	header = slices.Concat(header, from.AsSlice(), to.AsSlice())
+	binary.BigEndian.PutUint16(header[10:], checksum(header))
+	return append(header, payload...)
+}
+
+// checksummed fills in the checksum of an IGMP message.
+func checksummed(message []byte) []byte {
+	binary.BigEndian.PutUint16(message[2:], checksum(message))
+	return message
+}
+
+func checksum(b []byte) uint16 {
 	sum := uint32(0)
-	for i := 0; i < len(header); i += 2 {
-		sum += uint32(binary.BigEndian.Uint16(header[i:]))
+	for i, c := range b {
+		sum += uint32(c) << (8 * (1 - i%2))
 	}
 	for sum > 0xffff {
 		sum = sum>>16 + sum&0xffff
 	}
-	binary.BigEndian.PutUint16(header[10:], ^uint16(sum))
-	return append(header, payload...)
+	return ^uint16(sum)
 }
 
 func ipv6(protocol byte, to string, payload []byte) []byte {
@@ -272,6 +283,20 @@ func connect(p parameters) error {
 	for range addresses {
 		if r := <-results; r.err == nil {
 			fmt.Println(r.address)
+		}
+	}
+	return nil
+}
+
+// pings asks to= count= times whether it is there.
+func pings(p parameters) error {
+	conn, err := net.Dial("ip4:icmp", p["to"])
+	if err != nil {
+		return err
+	}
+	for range p.number("count") {
+		if _, err := conn.Write([]byte{8, 0, 0xf7, 0xff, 0, 0, 0, 0}); err != nil && !errors.Is(err, unix.ENOBUFS) {
+			return err
 		}
 	}
 	return nil

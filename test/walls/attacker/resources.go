@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -227,7 +228,7 @@ func neighbours(p parameters) error {
 	if err != nil {
 		return err
 	}
-	network := p.endpoint("to").ip.As4()
+	network := netip.MustParseAddr(p["to"]).As4()
 	for i := range p.number("count") {
 		_ = unix.Sendto(socket, []byte("x"), 0, &unix.SockaddrInet4{Port: 9, Addr: [4]byte{network[0], network[1], byte(i >> 8), byte(i)}})
 	}
