@@ -115,7 +115,7 @@ func (s *scene) start(t *testing.T, image string, number int, cluster string) *n
 	n := &node{Spec: lxc.Spec{
 		UUID: uuid.NewString(), Name: fmt.Sprintf("node-%d", number), Image: image, Cluster: cluster,
 		VCPUs: 1, MemoryMiB: 384, DiskGiB: 1,
-		Limits: lxc.Limits{BandwidthMbit: 40, IOMiB: 16, IOOperations: 4000},
+		Limits: lxc.Limits{BandwidthMbit: 40, IOMiB: 500, IOOperations: 4000},
 		IDBase: uint32(3<<30 + (1000+number)*lxc.IDCount),
 		Bridge: s.bridge, MAC: fmt.Sprintf("52:54:00:78:00:%02x", number),
 		Address: netip.PrefixFrom(netip.AddrFrom4(last), s.address.Bits()), Gateway: s.address.Addr(),

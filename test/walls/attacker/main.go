@@ -118,8 +118,8 @@ func try(name string, arguments []string) string {
 // runtime does, and runs the program that lies there.
 func enter(dir string, arguments []string) error {
 	runtime.LockOSThread()
-	for target, fstype := range map[string]string{"proc": "proc", "sys": "sysfs", "dev": "devtmpfs"} {
-		if err := unix.Mount(fstype, filepath.Join(dir, target), fstype, 0, ""); err != nil {
+	for target, fstype := range map[string]string{"proc": "proc", "sys": "sysfs", "dev": "devtmpfs", "tmp": "tmpfs"} {
+		if err := unix.Mount(fstype, filepath.Join(dir, target), fstype, 0, map[string]string{"tmpfs": "nr_inodes=0"}[fstype]); err != nil {
 			return fmt.Errorf("mount %s: %w", fstype, err)
 		}
 	}

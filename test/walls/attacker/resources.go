@@ -3,13 +3,17 @@
 package main
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -199,11 +203,25 @@ func cpu(p parameters) error {
 	return nil
 }
 
-// openFiles opens count= of them.
+// openFiles opens count= of them, in as many processes as that takes.
 func openFiles(p parameters) error {
-	limit := unix.Rlimit{Cur: 1 << 20, Max: 1 << 20}
-	_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
-	for i := range p.number("count") {
+	runtime.LockOSThread() // whose end would be that of the parts
+	const each = 10000
+	for left := p.number("count") - each; left > 0; left -= each {
+		part := exec.Command("/proc/self/exe", "files", fmt.Sprintf("count=%d", min(left, each)), "hold=1")
+		part.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+		out, err := part.StdoutPipe()
+		if err == nil {
+			err = part.Start()
+		}
+		if err != nil {
+			return err
+		}
+		if line, _ := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+			return errors.New(line)
+		}
+	}
+	for i := range min(p.number("count"), each) {
 		if _, err := unix.Open("/dev/null", unix.O_RDONLY, 0); err != nil {
 			return fmt.Errorf("after %d: %w", i, err)
 		}
