@@ -49,6 +49,7 @@ type scene struct {
 	address netip.Prefix // of the host on the bridge
 
 	attacker string // the program
+	looks    int    // how often the victim was seen at work
 
 	evil    *node // the attacker's
 	sibling *node // of the attacker's cluster
@@ -72,7 +73,8 @@ func newScene(t *testing.T) *scene {
 		t.Fatal(err)
 	}
 	s := &scene{state: state, bridge: "kw" + strconv.Itoa(os.Getpid()), address: netip.MustParsePrefix("198.18.78.1/24")}
-	s.env = append(os.Environ(), "KEELSON_STATE="+state, "KEELSON_BRIDGE="+s.bridge, "KEELSON_BRIDGE_CIDR="+s.address.String())
+	s.env = append(os.Environ(), "KEELSON_STATE="+state, "KEELSON_BRIDGE="+s.bridge, "KEELSON_BRIDGE_CIDR="+s.address.String(),
+		"KEELSON_BRIDGE_NAT=yes", "KEELSON_FORBIDDEN="+controlPlane)
 	t.Cleanup(func() {
 		s.script(t, "unprepare.sh")
 		if err := os.RemoveAll(state); err != nil {
@@ -115,7 +117,7 @@ func (s *scene) start(t *testing.T, image string, number int, cluster string) *n
 	n := &node{Spec: lxc.Spec{
 		UUID: uuid.NewString(), Name: fmt.Sprintf("node-%d", number), Image: image, Cluster: cluster,
 		VCPUs: 1, MemoryMiB: 384, DiskGiB: 1,
-		Limits: lxc.Limits{BandwidthMbit: 40, IOMiB: 500, IOOperations: 4000},
+		Limits: lxc.Limits{BandwidthMbit: 4, IOMiB: 500, IOOperations: 4000},
 		IDBase: uint32(3<<30 + (1000+number)*lxc.IDCount),
 		Bridge: s.bridge, MAC: fmt.Sprintf("52:54:00:78:00:%02x", number),
 		Address: netip.PrefixFrom(netip.AddrFrom4(last), s.address.Bits()), Gateway: s.address.Addr(),

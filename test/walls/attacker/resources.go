@@ -4,6 +4,8 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -105,7 +107,7 @@ func socketMemory(p parameters) error {
 			return err
 		}
 		open = append(open, client, server)
-		_ = client.SetWriteDeadline(time.Now().Add(20 * time.Millisecond))
+		_ = client.SetWriteDeadline(time.Now().Add(5 * time.Millisecond))
 		for {
 			n, err := client.Write(block)
 			sent += n
@@ -239,16 +241,21 @@ func inotify(p parameters) error {
 	return hold(p)
 }
 
-// neighbours asks for the MAC addresses of count= machines at 10/8 that do not
-// exist: the kernel keeps a list of them all, for the whole machine.
+// neighbours asks for the MAC addresses of count= machines from to= on that do
+// not exist: the kernel keeps one list of all that it asks for.
 func neighbours(p parameters) error {
-	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return err
-	}
-	network := netip.MustParseAddr(p["to"]).As4()
+	first := netip.MustParseAddr(p["to"]).As4()
+	var socket int
 	for i := range p.number("count") {
-		_ = unix.Sendto(socket, []byte("x"), 0, &unix.SockaddrInet4{Port: 9, Addr: [4]byte{network[0], network[1], byte(i >> 8), byte(i)}})
+		if i%100 == 0 { // what waits for an answer fills the socket's buffer
+			var err error
+			if socket, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK, 0); err != nil {
+				return err
+			}
+		}
+		to := first
+		binary.BigEndian.PutUint16(to[2:], binary.BigEndian.Uint16(first[2:])+uint16(i))
+		_ = unix.Sendto(socket, []byte("x"), 0, &unix.SockaddrInet4{Port: 9, Addr: to})
 	}
 	return hold(p)
 }
@@ -285,8 +292,9 @@ func console(p parameters) error {
 	return nil
 }
 
-// works is what a neighbour does to see that it is well: it starts a process,
-// has memory, writes a file, watches one, and reaches the gateway at to=.
+// works is what a neighbour does to see that it is well: it starts processes,
+// has memory, writes a file, watches one, opens some, asks for the MAC address
+// of ask=, whom nobody has asked for yet, and connects to reach=.
 func works(p parameters) error {
 	if err := processes(parameters{"count": "3"}); err != nil {
 		return fmt.Errorf("processes: %w", err)
@@ -302,6 +310,16 @@ func works(p parameters) error {
 	}
 	if err := openFiles(parameters{"count": "10"}); err != nil {
 		return fmt.Errorf("files: %w", err)
+	}
+	if err := neighbours(parameters{"count": "1", "to": p["ask"]}); err != nil {
+		return err
+	}
+	asked, err := os.ReadFile("/proc/net/arp")
+	if err != nil {
+		return err
+	}
+	if !bytes.Contains(asked, []byte(p["ask"]+" ")) {
+		return fmt.Errorf("the kernel does not ask for the MAC address of %s", p["ask"])
 	}
 	conn, err := net.DialTimeout("tcp4", p["reach"], 2*time.Second)
 	if err != nil {
