@@ -94,7 +94,19 @@ func (s *scene) layRules(t *testing.T) {
 // arrived returns which of the attacker's frames the victim sees.
 func (s *scene) arrived(t *testing.T, names []string) []string {
 	t.Helper()
-	conn, err := s.victim.begin(t.Context(), "sniff", "words="+strings.Join(append(names, published), ","), "until="+published, "seconds=5")
+	return s.seen(t, names, func(orders ...string) (string, error) {
+		return s.evil.attack(t.Context(), append(orders, "from="+s.evil.endpoint())...)
+	})
+}
+
+// seen is arrived for any sender.
+func (s *scene) seen(t *testing.T, names []string, sender func(orders ...string) (string, error)) []string {
+	t.Helper()
+	patience := "seconds=5"
+	if len(names) == 0 { // it may well be that nothing comes
+		patience = "seconds=1"
+	}
+	conn, err := s.victim.begin(t.Context(), "sniff", "words="+strings.Join(append(names, published), ","), "until="+published, patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,8 +116,7 @@ func (s *scene) arrived(t *testing.T, names []string) []string {
 		t.Fatalf("the victim says %q, %v", line, err)
 	}
 	// The good frame goes last: when it has arrived, nothing is under way.
-	out, err := s.evil.attack(t.Context(), "send", "names="+strings.Join(append(names, published), ","),
-		"from="+s.evil.endpoint(), "to="+s.victim.endpoint(), "as="+s.sibling.endpoint())
+	out, err := sender("send", "names="+strings.Join(append(names, published), ","), "to="+s.victim.endpoint(), "as="+s.sibling.endpoint())
 	if err != nil {
 		t.Fatalf("the attacker cannot send: %v\n%s", err, out)
 	}
@@ -137,6 +148,30 @@ func testFrames(t *testing.T, s *scene) {
 			}
 		})
 	}
+	// From another host, whose walls have fallen, over the network that both
+	// are on.
+	t.Run("claim-a-nodes-address-from-another-machine", func(t *testing.T) {
+		name := "ku" + strings.TrimPrefix(s.bridge, "kw")
+		run(t, "", "ip", "netns", "add", name)
+		defer run(t, "", "ip", "netns", "delete", name)
+		run(t, "", "ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name)
+		run(t, "", "ip", "link", "set", name, "master", s.bridge, "up")
+		run(t, "", "ip", "-n", name, "link", "set", "eth0", "up")
+		sender := func(orders ...string) (string, error) {
+			command := slices.Concat([]string{"netns", "exec", name, s.attacker}, orders, []string{"from=52:54:00:78:00:c8/198.18.78.200"})
+			out, err := exec.Command("ip", command...).CombinedOutput()
+			return string(out), err
+		}
+		claims := []string{"spoof-mac", "spoof-ip-of-a-neighbour", "spoof-arp-ip"}
+		if seen := s.seen(t, claims, sender); !slices.Equal(seen, []string{published}) {
+			t.Errorf("%q arrive", seen)
+		}
+		run(t, "", "nft", "flush", "chain", "bridge", "keelson", "arrives")
+		defer s.layRules(t)
+		if seen := s.seen(t, claims, sender); len(seen) != 4 {
+			t.Errorf("without walls no more than %q arrive", seen)
+		}
+	})
 	// Before the hook has added a node, and if it fails, nothing goes out.
 	t.Run("send-before-the-walls-are-up", func(t *testing.T) {
 		run(t, "", "nft", "delete", "element", "bridge", "keelson", "from-node", fmt.Sprintf("{ %q }", s.evil.port()))
