@@ -47,7 +47,8 @@ const (
 // Certs is where certificates are kept: package store.
 type Certs interface {
 	// Certificate returns the cluster's certificate of that generation and kind;
-	// nodeUUID is empty unless the kind is model.CertNode. When there is none
+	// nodeUUID is empty unless the kind is model.CertNode, and clusterUUID is
+	// when the kind is model.CertHostCA. When there is none
 	// the error is (or wraps) Options.NotFound.
 	Certificate(ctx context.Context, clusterUUID string, generation int, kind, nodeUUID string) (*model.Certificate, error)
 
@@ -133,6 +134,30 @@ func checkAuthority(kind string) error {
 		return nil
 	}
 	return fmt.Errorf("no authority is called %q", kind)
+}
+
+// certify makes a key and a certificate for it, self-signed when issuer is nil.
+func (a *CA) certify(template *x509.Certificate, issuer *pair) (*pair, error) {
+	key, err := a.newKey()
+	if err != nil {
+		return nil, fmt.Errorf("make a key: %w", err)
+	}
+	if template.SubjectKeyId, err = keyID(key.Public()); err != nil {
+		return nil, err
+	}
+	parent, signer := template, key
+	if issuer != nil {
+		parent, signer = issuer.cert, issuer.key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	if err != nil {
+		return nil, fmt.Errorf("sign: %w", err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	return &pair{cert: cert, pem: encodeCertificate(der), key: key}, nil
 }
 
 func (a *CA) open(row *model.Certificate) (*pair, error) {

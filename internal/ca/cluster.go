@@ -5,7 +5,6 @@ package ca
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -139,22 +138,11 @@ func (c *Cluster) ensure(ctx context.Context, kind, nodeUUID string, prepare fun
 	if err != nil {
 		return nil, err
 	}
-	key, err := c.ca.newKey()
+	p, err := c.ca.certify(template, issuer)
 	if err != nil {
-		return nil, fmt.Errorf("make a key: %w", err)
-	}
-	if template.SubjectKeyId, err = keyID(key.Public()); err != nil {
 		return nil, err
 	}
-	parent, signer := template, key
-	if issuer != nil {
-		parent, signer = issuer.cert, issuer.key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
-	if err != nil {
-		return nil, fmt.Errorf("sign: %w", err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	secret, err := x509.MarshalPKCS8PrivateKey(p.key)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +151,7 @@ func (c *Cluster) ensure(ctx context.Context, kind, nodeUUID string, prepare fun
 		Kind:       kind,
 		NodeID:     nodeUUID,
 		Generation: c.generation,
-		PEM:        string(encodeCertificate(der)),
+		PEM:        string(p.pem),
 		SealedKey:  c.ca.sealer.Seal(secret, c.uuid, kind, nodeUUID),
 		NotAfter:   template.NotAfter,
 	})

@@ -38,19 +38,25 @@ const (
 // and again after it broke. It is safe for concurrent use.
 type Pool struct {
 	log    *slog.Logger
+	pki    string
 	events *eventLoop
 
 	mu    sync.Mutex
 	hosts map[string]*Host // by URI
 }
 
-// NewPool returns an empty pool. Close ends it.
-func NewPool(log *slog.Logger) (*Pool, error) {
+// NewPool returns an empty pool of hosts on this machine. Close ends it.
+func NewPool(log *slog.Logger) (*Pool, error) { return NewPoolWithTLS(log, "") }
+
+// NewPoolWithTLS returns an empty pool that also reaches hosts on other
+// machines, by lxc+tls://. The directory pki holds cacert.pem, clientcert.pem
+// and clientkey.pem; they are read anew for each connection.
+func NewPoolWithTLS(log *slog.Logger, pki string) (*Pool, error) {
 	events, err := startEvents()
 	if err != nil {
 		return nil, err
 	}
-	return &Pool{log: log, events: events, hosts: map[string]*Host{}}, nil
+	return &Pool{log: log, pki: pki, events: events, hosts: map[string]*Host{}}, nil
 }
 
 // Host returns the host behind the libvirt URI. It is not asked anything yet.
@@ -63,6 +69,7 @@ func (p *Pool) Host(name, uri string) *Host {
 		h = &Host{
 			name:  name,
 			uri:   uri,
+			pki:   p.pki,
 			log:   p.log.With("host", name),
 			slots: make(chan struct{}, callsPerHost),
 			dial:  make(chan struct{}, 1),
@@ -92,6 +99,7 @@ func (p *Pool) Close() error {
 type Host struct {
 	name string
 	uri  string
+	pki  string // directory of the conductor's certificates
 	log  *slog.Logger
 
 	slots chan struct{} // holds one entry per call under way
@@ -235,7 +243,11 @@ func (h *Host) connect(ctx context.Context) (*libvirt.Connect, error) {
 		h.dropIfDead(conn)
 	}
 
-	conn, err := libvirt.NewConnect(h.uri)
+	uri, err := connectURI(h.name, h.uri, h.pki)
+	if err != nil {
+		return nil, err
+	}
+	conn, err = libvirt.NewConnect(uri)
 	if err != nil {
 		return nil, &connectError{err}
 	}

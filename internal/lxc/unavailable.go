@@ -21,6 +21,9 @@ type Host struct{}
 // NewPool returns a pool whose hosts cannot be reached.
 func NewPool(*slog.Logger) (*Pool, error) { return &Pool{}, nil }
 
+// NewPoolWithTLS returns the same.
+func NewPoolWithTLS(*slog.Logger, string) (*Pool, error) { return &Pool{}, nil }
+
 // Close does nothing.
 func (*Pool) Close() error { return nil }
 

@@ -402,9 +402,11 @@ const (
 	CertFrontProxy = "front_proxy" // likewise
 	CertService    = "service"     // Keelson's own client certificate
 	CertNode       = "node"        // a node's server certificate
+	CertHostCA     = "host_ca"     // the authority of all hosts, which is no cluster's
 )
 
-// Certificate is one X.509 certificate of a cluster; its private key is sealed
+// Certificate is one X.509 certificate of a cluster, or the authority
+// of the hosts (of no cluster); its private key is sealed
 // (AES-256-GCM) before it gets here. While the authorities are being replaced
 // there are those of two generations.
 type Certificate struct {

@@ -12,7 +12,7 @@ import (
 )
 
 // Certificate returns a certificate of the cluster; nodeUUID is empty unless
-// kind is model.CertNode. ErrNotFound.
+// kind is model.CertNode, clusterUUID when it is model.CertHostCA. ErrNotFound.
 func (s *Store) Certificate(ctx context.Context, clusterUUID string, generation int, kind, nodeUUID string) (*model.Certificate, error) {
 	c, err := certificate(s.read(ctx), clusterUUID, generation, kind, nodeUUID)
 	return c, failed("read the certificate", err)
@@ -43,13 +43,15 @@ func (s *Store) ForgetOtherAuthorities(ctx context.Context, f Fence) error {
 // PutCertificate stores the certificate unless the cluster has one of that
 // generation and kind (and node) already, and returns the one that is stored:
 // of several who make one at once all get the same. ErrNotFound when the
-// cluster is gone.
+// cluster is gone; the authority of the hosts (model.CertHostCA) has none.
 func (s *Store) PutCertificate(ctx context.Context, c *model.Certificate) (*model.Certificate, error) {
 	var stored *model.Certificate
 	err := s.write(ctx, "store the certificate", func(tx *gorm.DB) error {
-		cluster := tx.Clauses(forShare).Select("id").Where("uuid = ?", c.ClusterID).Take(&model.Cluster{})
-		if cluster.Error != nil {
-			return cluster.Error
+		if c.Kind != model.CertHostCA {
+			cluster := tx.Clauses(forShare).Select("id").Where("uuid = ?", c.ClusterID).Take(&model.Cluster{})
+			if cluster.Error != nil {
+				return cluster.Error
+			}
 		}
 		var err error
 		if stored, err = certificate(tx, c.ClusterID, c.Generation, c.Kind, c.NodeID); !errors.Is(err, ErrNotFound) {

@@ -44,38 +44,46 @@ func TestHeartbeat(t *testing.T) {
 func TestCertificateMakersGetTheSame(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, s *store.Store) {
 		c := cluster(t, s, "p1")
-		_, err := s.Certificate(t.Context(), c.UUID, 0, model.CertCA, "")
-		wantErr(t, err, store.ErrNotFound)
-		var mu sync.Mutex
-		got := map[string]int{}
-		var all sync.WaitGroup
-		for i := range 8 {
-			all.Go(func() {
-				stored, err := s.PutCertificate(t.Context(), &model.Certificate{
-					ClusterID: c.UUID, Kind: model.CertCA, PEM: fmt.Sprint("pem ", i), SealedKey: []byte{0, byte(i)}, NotAfter: time.Now().Add(time.Hour),
-				})
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				mu.Lock()
-				got[fmt.Sprint(stored.ID, stored.PEM, stored.SealedKey)]++
-				mu.Unlock()
-			})
-		}
-		all.Wait()
-		if len(got) != 1 {
-			t.Errorf("makers got different ones: %v", got)
-		}
-		stored, err := s.Certificate(t.Context(), c.UUID, 0, model.CertCA, "")
-		if err != nil || got[fmt.Sprint(stored.ID, stored.PEM, stored.SealedKey)] != 8 {
-			t.Errorf("stored %+v, %v", stored, err)
-		}
+		makersGetTheSame(t, s, c.UUID, model.CertCA)
+		makersGetTheSame(t, s, "", model.CertHostCA) // of no cluster
 		for _, key := range [][3]string{{c.UUID, model.CertService, ""}, {c.UUID, model.CertCA, "node"}, {uuid.NewString(), model.CertCA, ""}} {
 			_, err := s.Certificate(t.Context(), key[0], 0, key[1], key[2])
 			wantErr(t, err, store.ErrNotFound)
 		}
+		_, err := s.PutCertificate(t.Context(), &model.Certificate{Kind: model.CertCA, NotAfter: time.Now()})
+		wantErr(t, err, store.ErrNotFound)
 	})
+}
+
+func makersGetTheSame(t *testing.T, s *store.Store, clusterID, kind string) {
+	t.Helper()
+	_, err := s.Certificate(t.Context(), clusterID, 0, kind, "")
+	wantErr(t, err, store.ErrNotFound)
+	var mu sync.Mutex
+	got := map[string]int{}
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			stored, err := s.PutCertificate(t.Context(), &model.Certificate{
+				ClusterID: clusterID, Kind: kind, PEM: fmt.Sprint("pem ", i), SealedKey: []byte{0, byte(i)}, NotAfter: time.Now().Add(time.Hour),
+			})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			mu.Lock()
+			got[fmt.Sprint(stored.ID, stored.PEM, stored.SealedKey)]++
+			mu.Unlock()
+		})
+	}
+	all.Wait()
+	if len(got) != 1 {
+		t.Errorf("makers got different ones: %v", got)
+	}
+	stored, err := s.Certificate(t.Context(), clusterID, 0, kind, "")
+	if err != nil || got[fmt.Sprint(stored.ID, stored.PEM, stored.SealedKey)] != 8 {
+		t.Errorf("stored %+v, %v", stored, err)
+	}
 }
 
 func TestInMemory(t *testing.T) {

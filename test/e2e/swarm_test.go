@@ -188,7 +188,7 @@ func TestCreateThatCanNotSucceed(t *testing.T) {
 		{"no capacity", settings{Memory: 2500}, 2, []string{"no capacity", "ask the operator"}},
 		{"no free address", settings{Addresses: 2}, 2, []string{"no free address", "public", "ask the operator"}},
 		{"node image missing", settings{NodeImage: "not-there"}, 1, []string{"not-there", "fail-"}},
-		{"host unreachable", settings{LibvirtURI: "lxc+tcp://127.0.0.1:1/system", StepTimeout: 15}, 1, []string{"host-1"}},
+		{"host unreachable", settings{LibvirtURI: "lxc+tls://127.0.0.1:1/system", StepTimeout: 15}, 1, []string{"host-1"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := newCloud(t, test.settings)
