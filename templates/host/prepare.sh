@@ -13,11 +13,20 @@
 # Environment:
 #   KEELSON_STATE        directory of the host       (/var/lib/keelson/host)
 #   KEELSON_BRIDGE       bridge for the nodes        (keelson0)
-#   KEELSON_BRIDGE_CIDR  its address and network     (10.42.0.1/16)
+#   KEELSON_BRIDGE_CIDR  its address and network, or "none" (10.42.0.1/16)
 #   KEELSON_BRIDGE_NAT   "yes": nodes reach what the machine reaches (no)
 #   KEELSON_FORBIDDEN    networks that they do not reach even so, like those of
 #                        the control plane: "192.0.2.0/24 198.51.100.7" ()
+#   KEELSON_BRIDGE_UPLINK  interface that joins the bridge to the network of the
+#                        nodes of all hosts; it must have no address (none)
 #   KEELSON_IMAGE_CACHE  directory of node images    (/var/cache/keelson/images)
+#   KEELSON_IMAGE_LIST   file with a line "NAME SHA256 URL" for each archive of a
+#                        node image to fetch         (none)
+#   KEELSON_STORAGE      disk for KEELSON_STATE; an empty one is formatted (none)
+#   KEELSON_PKI          directory of cacert.pem, servercert.pem, serverkey.pem:
+#                        libvirtd listens for conductors, who must show a
+#                        certificate of that CA (none: on a local socket only)
+#   KEELSON_FIREWALL     nftables rules to load      (none)
 #
 # Prints, and writes to KEELSON_STATE/host.env, the connection URI, the bridge
 # and its address as shell assignments.
@@ -30,7 +39,12 @@ BRIDGE=${KEELSON_BRIDGE:-keelson0}
 CIDR=${KEELSON_BRIDGE_CIDR:-10.42.0.1/16}
 NAT=${KEELSON_BRIDGE_NAT:-no}
 FORBIDDEN=${KEELSON_FORBIDDEN:-}
+UPLINK=${KEELSON_BRIDGE_UPLINK:-}
 IMAGES=${KEELSON_IMAGE_CACHE:-/var/cache/keelson/images}
+IMAGE_LIST=${KEELSON_IMAGE_LIST:-}
+STORAGE=${KEELSON_STORAGE:-}
+PKI=${KEELSON_PKI:-}
+FIREWALL=${KEELSON_FIREWALL:-}
 
 fail() {
 	echo "prepare: $*" >&2
@@ -51,6 +65,59 @@ check_machine() {
 	case $STATE in /?*) ;; *) fail "KEELSON_STATE must be an absolute path, not '$STATE'" ;; esac
 	case $BRIDGE in *[!a-zA-Z0-9_.-]* | "" | ????????????????*) fail "KEELSON_BRIDGE must be a name of at most 15 characters" ;; esac
 	[ ${#STATE} -le 80 ] || fail "KEELSON_STATE is too long for a socket below it"
+	[ -z "$FIREWALL" ] || command -v nft >/dev/null || fail "nft is not installed: apt-get install nftables"
+	[ -z "$IMAGE_LIST" ] || command -v curl >/dev/null || fail "curl is not installed: apt-get install curl"
+	[ "$NAT" != yes ] || [ "$CIDR" != none ] || fail "KEELSON_BRIDGE_NAT needs an address in KEELSON_BRIDGE_CIDR"
+	for file in ${PKI:+cacert.pem servercert.pem serverkey.pem}; do
+		[ -s "$PKI/$file" ] || fail "$PKI/$file is missing"
+	done
+}
+
+# mount_storage gives the nodes a file system of their own. Whatever they write,
+# the machine's root does not run full.
+mount_storage() {
+	[ -n "$STORAGE" ] || return 0
+	mkdir -p "$STATE"
+	mountpoint -q "$STATE" && return 0
+	[ -b "$STORAGE" ] || fail "KEELSON_STORAGE: $STORAGE is not a disk"
+	found=0
+	kind=$(blkid -p -s TYPE -o value "$STORAGE") || found=$?
+	case $found:$kind in
+	0:ext4 | 0:xfs) ;;
+	2:) mkfs.ext4 -q -m 0 -L keelson-nodes "$STORAGE" ;; # nothing is on it
+	*) fail "KEELSON_STORAGE: $STORAGE holds ${kind:-something} already: wipe it (wipefs -a) or name another disk" ;;
+	esac
+	mount -o nodev,nosuid,noatime "$STORAGE" "$STATE"
+}
+
+load_firewall() {
+	[ -z "$FIREWALL" ] || nft -f "$FIREWALL" || fail "the rules in $FIREWALL cannot be loaded"
+}
+
+# fetch_images gets the node images that are not there yet. Like those of
+# node/build.sh their trees never change, and the link NAME is the newest one.
+fetch_images() {
+	[ -n "$IMAGE_LIST" ] || return 0
+	while read -r name sum url; do
+		tree=$name-$(echo "$sum" | cut -c 1-12)
+		if [ ! -d "$IMAGES/$tree" ]; then
+			rm -rf "$IMAGES"/.fetch.*
+			work=$(mktemp -d "$IMAGES/.fetch.XXXXXX")
+			curl --fail --silent --show-error --location --proto =http,https --retry 5 --connect-timeout 20 \
+				--output "$work/archive" "$url" || fail "node image $name cannot be fetched from $url"
+			echo "$sum  $work/archive" | sha256sum --check --status ||
+				{ rm -rf "$work"; fail "node image $name from $url has not the checksum $sum: it is not used"; }
+			mkdir "$work/root"
+			tar --extract --file "$work/archive" --directory "$work/root" --numeric-owner --same-permissions --xattrs --xattrs-include='*' ||
+				fail "node image $name from $url cannot be unpacked"
+			[ -x "$work/root/usr/sbin/keelson-init" ] || fail "$url is not a node image: it has no /usr/sbin/keelson-init"
+			chmod 755 "$work/root"
+			mv "$work/root" "$IMAGES/$tree"
+			rm -rf "$work"
+		fi
+		ln -sfn "$tree" "$IMAGES/.$name.link"
+		mv -T "$IMAGES/.$name.link" "$IMAGES/$name"
+	done <"$IMAGE_LIST"
 }
 
 make_directories() {
@@ -102,14 +169,21 @@ at_least() {
 
 make_bridge() {
 	# Two bridges with one network: what is meant for ours would go to the other.
-	taken=$(ip -4 -oneline address show to "$CIDR" | awk -v ours="$BRIDGE" '$2 != ours { print $2; exit }')
-	[ -z "$taken" ] || fail "the network of $CIDR is in use on $taken: choose another one with KEELSON_BRIDGE_CIDR"
+	if [ "$CIDR" != none ]; then
+		taken=$(ip -4 -oneline address show to "$CIDR" | awk -v ours="$BRIDGE" '$2 != ours { print $2; exit }')
+		[ -z "$taken" ] || fail "the network of $CIDR is in use on $taken: choose another one with KEELSON_BRIDGE_CIDR"
+	fi
 	if [ ! -e "/sys/class/net/$BRIDGE" ]; then
 		# An address of its own keeps the bridge's from changing with its ports.
 		ip link add "$BRIDGE" address "$(od -An -N5 -tx1 /dev/urandom | sed 's/ /:/g; s/^/02/')" type bridge forward_delay 0
 	fi
-	ip address replace "$CIDR" dev "$BRIDGE"
+	[ "$CIDR" = none ] || ip address replace "$CIDR" dev "$BRIDGE"
 	ip link set "$BRIDGE" up
+	if [ -n "$UPLINK" ]; then
+		address=$(ip -4 -oneline address show dev "$UPLINK") || fail "KEELSON_BRIDGE_UPLINK: there is no interface $UPLINK"
+		[ -z "$address" ] || fail "KEELSON_BRIDGE_UPLINK: $UPLINK has an address, which the machine would lose"
+		ip link set "$UPLINK" master "$BRIDGE" up
+	fi
 	# Where br_netfilter is on, bridged packets pass the FORWARD chain, which
 	# Docker and some distributions close.
 	rule filter FORWARD -i "$BRIDGE" -o "$BRIDGE" -j ACCEPT
@@ -154,8 +228,23 @@ install_hook() {
 }
 
 write_config() {
+	if [ -n "$PKI" ]; then
+		# Both sides show a certificate of Keelson's hosts' authority, and only
+		# a conductor's is let in: not another host's.
+		tls="listen_tls = 1
+		ca_file = \"$PKI/cacert.pem\"
+		cert_file = \"$PKI/servercert.pem\"
+		key_file = \"$PKI/serverkey.pem\"
+		tls_no_verify_certificate = 0
+		tls_no_sanity_certificate = 0
+		tls_allowed_dn_list = [\"CN=keelson-conductor\"]
+		tls_priority = \"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2\"
+		auth_tls = \"none\""
+	else
+		tls="listen_tls = 0"
+	fi
 	cat >"$STATE/etc/libvirtd.conf" <<-END
-		listen_tls = 0
+		$tls
 		listen_tcp = 0
 		unix_sock_rw_perms = "0700"
 		unix_sock_ro_perms = "0700"
@@ -199,11 +288,35 @@ make_namespace() {
 	fi
 }
 
+# ours tells whether the process is the host's libvirtd, and not one that was
+# given its number after a reboot.
+ours() {
+	[ "$(readlink "/proc/$1/ns/mnt")" = "mnt:[$(stat --format %i "$STATE/ns/mnt")]" ] &&
+		[ "$(basename "$(readlink "/proc/$1/exe")")" = libvirtd ]
+}
+
+# stop_old_libvirtd stops a libvirtd that was started with another
+# configuration or other certificates, which it reads only then.
+stop_old_libvirtd() {
+	sum=$(cat "$STATE/etc/libvirtd.conf" ${PKI:+"$PKI"/*.pem} | sha256sum)
+	pid=$(cat "$STATE/libvirtd.pid" 2>/dev/null || true)
+	if [ -n "$pid" ] && [ "$(cat "$STATE/libvirtd.sum" 2>/dev/null)" != "$sum" ]; then
+		tries=0
+		while ours "$pid"; do
+			[ $tries -gt 0 ] || kill "$pid"
+			tries=$((tries + 1))
+			[ $tries -le 200 ] || fail "libvirtd does not stop: process $pid"
+			sleep 0.05
+		done
+	fi
+	echo "$sum" >"$STATE/libvirtd.sum"
+}
+
 start_libvirtd() {
 	if ! virsh -q -c "$URI" version >/dev/null 2>&1; then
 		rm -f "$STATE/libvirtd.pid"
 		# Nodes inherit the system calls that libvirtd has.
-		"$here/confine" nsenter --mount="$STATE/ns/mnt" libvirtd --daemon --config /etc/libvirt/libvirtd.conf --pid-file "$STATE/libvirtd.pid" ||
+		"$here/confine" nsenter --mount="$STATE/ns/mnt" libvirtd --daemon ${PKI:+--listen} --config /etc/libvirt/libvirtd.conf --pid-file "$STATE/libvirtd.pid" ||
 			fail "libvirtd does not start: see $STATE/log/libvirtd.log"
 		tries=0
 		until virsh -q -c "$URI" version >/dev/null 2>&1; do
@@ -222,19 +335,24 @@ pool() {
 }
 
 check_machine
+mount_storage
 URI="lxc:///system?socket=$STATE/run/libvirt-sock"
 make_directories
 cat >"$STATE/host.env" <<END
 KEELSON_HOST_URI='$URI'
 KEELSON_HOST_BRIDGE='$BRIDGE'
 KEELSON_HOST_CIDR='$CIDR'
+KEELSON_HOST_FIREWALL='$FIREWALL'
 END
 raise_limits
+load_firewall
 make_bridge
 lay_walls
+fetch_images # before libvirtd answers, for then nodes may be made
 install_hook
 write_config
 make_namespace
+stop_old_libvirtd
 start_libvirtd
 pool keelson /run/keelson/nodes       # disks and files of the nodes
 pool keelson-images "$IMAGES"         # which images are here

@@ -68,6 +68,7 @@ done
 if [ -e "$STATE/set-ip-forward" ] && ! iptables -w -t nat -S 2>/dev/null | grep -q 'keelson:'; then
 	echo 0 >/proc/sys/net/ipv4/ip_forward
 fi
+[ -z "${KEELSON_HOST_FIREWALL:-}" ] || nft delete table inet keelson-host 2>/dev/null || true
 ip link delete "$KEELSON_HOST_BRIDGE" 2>/dev/null || true
 nft delete table inet "keelson-$KEELSON_HOST_BRIDGE" 2>/dev/null || true
 # What a node leaves that libvirtd could not be asked to destroy: rules for a
@@ -96,5 +97,6 @@ done
 for directory in nodes roots work ns run etc lib cache log; do
 	rm -rf --one-file-system "${STATE:?}/$directory"
 done
-rm -f "$STATE/libvirtd.pid" "$STATE/set-ip-forward" "$STATE/limits" "$STATE/host.env"
+rm -f "$STATE/libvirtd.pid" "$STATE/libvirtd.sum" "$STATE/set-ip-forward" "$STATE/limits" "$STATE/host.env"
+if mountpoint -q "$STATE"; then umount "$STATE"; fi
 rmdir "$STATE" 2>/dev/null || true

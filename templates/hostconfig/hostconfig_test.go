@@ -21,7 +21,22 @@ import (
 
 var update = flag.Bool("update", false, "write the golden file anew")
 
-var host = Host{Name: "host-1", Bridge: "keelson0", BridgeCIDR: netip.MustParsePrefix("10.42.0.1/16"), BridgeNAT: true}
+var host = Host{
+	Name: "host-1", Bridge: "keelson0", BridgeCIDR: netip.MustParsePrefix("10.42.0.1/16"), BridgeNAT: true,
+	Uplink: "eth1.120", Storage: "/dev/disk/by-id/wwn-0x5000c500a1b2c3d4",
+	Images: []Image{{"keelson-node", strings.Repeat("0123456789abcdef", 4), "https://images.example.org/keelson-node.tar.zst"}},
+	TLS:    &TLS{Authority: []byte("an authority"), Certificate: []byte("a certificate"), Key: []byte("a key\n")},
+	Firewall: Firewall{
+		Conductors: networks("192.0.2.0/24", "198.51.100.7/32", "2001:db8::/32"), SSH: networks("192.0.2.128/25"), Nodes: networks("10.42.0.0/16"),
+	},
+}
+
+func networks(texts ...string) (all []netip.Prefix) {
+	for _, text := range texts {
+		all = append(all, netip.MustParsePrefix(text))
+	}
+	return all
+}
 
 func TestGolden(t *testing.T) {
 	files := fstest.MapFS{
@@ -55,6 +70,10 @@ func TestRealFilesArriveUnharmed(t *testing.T) {
 	rendered, err := Render(host)
 	if err != nil {
 		t.Fatal(err)
+	}
+	// Far below what Ironic takes (64 MiB) and cloud-init reads.
+	if len(rendered) > 256<<10 {
+		t.Errorf("%d bytes are too much for user data", len(rendered))
 	}
 	if !strings.HasPrefix(string(rendered), "#cloud-config\n") {
 		t.Errorf("begins with %.20q", rendered)
@@ -108,12 +127,12 @@ func TestRealFilesArriveUnharmed(t *testing.T) {
 	}
 	for line := range strings.Lines(string(settings)) {
 		name, _, _ := strings.Cut(line, "=")
-		if !strings.Contains(string(prepare), "${"+name+":-") {
+		if !strings.Contains(string(prepare), "${"+name+":-") || !strings.Contains(string(prepare), "#   "+name+" ") {
 			t.Errorf("prepare.sh does not read %s", name)
 		}
 	}
 	// Every program that the script insists on comes with a package.
-	for _, want := range []string{"libvirt-daemon-driver-lxc", "python3", "e2fsprogs", "iptables", "libseccomp2", "nftables"} {
+	for _, want := range []string{"libvirt-daemon-driver-lxc", "python3", "e2fsprogs", "iptables", "libseccomp2", "nftables", "curl", "zstd"} {
 		if !strings.Contains(strings.Join(doc.Packages, " "), want) {
 			t.Errorf("package %s is missing", want)
 		}
@@ -132,7 +151,16 @@ func TestBadHostsAreRefused(t *testing.T) {
 		{"long bridge", func(h *Host) { h.Bridge = "keelson-bridge-0" }, "bridge"},
 		{"bridge with a space", func(h *Host) { h.Bridge = "a b" }, "bridge"},
 		{"bridge with a newline", func(h *Host) { h.Bridge = "a\nX=y" }, "bridge"},
-		{"no address", func(h *Host) { h.BridgeCIDR = netip.Prefix{} }, "IPv4"},
+		{"no address and no uplink", func(h *Host) { h.BridgeCIDR, h.Uplink = netip.Prefix{}, "" }, "IPv4"},
+		{"no address and NAT", func(h *Host) { h.BridgeCIDR = netip.Prefix{} }, "IPv4"},
+		{"uplink with a space", func(h *Host) { h.Uplink = "eth0 eth1" }, "uplink"},
+		{"storage that is no disk", func(h *Host) { h.Storage = "/srv" }, "disk"},
+		{"storage with a newline", func(h *Host) { h.Storage = "/dev/sdb\nX=y" }, "disk"},
+		{"image without a checksum", func(h *Host) { h.Images = []Image{{"a", "", "https://x/a"}} }, "SHA-256"},
+		{"image with a path for a name", func(h *Host) { h.Images = []Image{{"../a", host.Images[0].SHA256, "https://x/a"}} }, "node image"},
+		{"image from a file", func(h *Host) { h.Images = []Image{{"a", host.Images[0].SHA256, "file:///etc/shadow"}} }, "URL"},
+		{"image with a space in its URL", func(h *Host) { h.Images = []Image{{"a", host.Images[0].SHA256, "https://x/a b"}} }, "URL"},
+		{"certificate without key", func(h *Host) { h.TLS = &TLS{Authority: []byte("a"), Certificate: []byte("b")} }, "certificate"},
 		{"IPv6", func(h *Host) { h.BridgeCIDR = netip.MustParsePrefix("2001:db8::1/64") }, "IPv4"},
 		{"network address", func(h *Host) { h.BridgeCIDR = netip.MustParsePrefix("10.42.0.0/16") }, "IPv4"},
 	} {
@@ -141,5 +169,20 @@ func TestBadHostsAreRefused(t *testing.T) {
 		if out, err := Render(h); err == nil || !strings.Contains(err.Error(), c.says) || out != nil {
 			t.Errorf("%s: error is %v, want %q in it", c.name, err, c.says)
 		}
+	}
+}
+
+// Without networks libvirt is open to all but nodes, SSH to nobody; without
+// TLS libvirt is not there to be reached.
+func TestRulesWhenNothingIsNamed(t *testing.T) {
+	h := host
+	h.Firewall = Firewall{}
+	if got := h.rules(); !strings.Contains(got, "\t\ttcp dport 16514 accept\n") || strings.Contains(got, "dport 22") || strings.Contains(got, "saddr") {
+		t.Errorf("no networks:\n%s", got)
+	}
+	h = host
+	h.TLS = nil
+	if got := h.rules(); strings.Contains(got, "16514") || !strings.Contains(got, "dport 22") {
+		t.Errorf("no TLS:\n%s", got)
 	}
 }
