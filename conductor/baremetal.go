@@ -18,8 +18,9 @@ type BareMetal struct {
 	// LibvirtURI is where a host's libvirt listens, with {address} for the
 	// host's address; a node's extra may name another one.
 	LibvirtURI string
-	// ConfigDrive renders what a host reads at its first boot.
-	ConfigDrive func(host *model.Host) (ironic.ConfigDrive, error)
+	// ConfigDrive renders what a host reads at its first boot on the machine,
+	// with the certificate of its libvirt.
+	ConfigDrive func(ctx context.Context, host *model.Host, machine *Machine) (ironic.ConfigDrive, error)
 }
 
 // Allocate implements Machines.
@@ -32,7 +33,12 @@ func (b *BareMetal) Allocate(ctx context.Context, host string, wish MachineWish)
 
 // Deploy implements Machines.
 func (b *BareMetal) Deploy(ctx context.Context, host *model.Host) (ironic.Result, error) {
-	drive, err := b.ConfigDrive(host)
+	// Its address is in its certificate.
+	machine, err := b.Describe(ctx, deref(host.IronicNodeID))
+	if err != nil {
+		return ironic.Result{}, err
+	}
+	drive, err := b.ConfigDrive(ctx, host, machine)
 	if err != nil {
 		return ironic.Result{}, err
 	}

@@ -15,10 +15,8 @@ import (
 	"github.com/keelson/keelson/internal/config"
 	"github.com/keelson/keelson/internal/ipam"
 	"github.com/keelson/keelson/internal/lxc"
-	"github.com/keelson/keelson/internal/model"
 	"github.com/keelson/keelson/internal/simhost"
 	"github.com/keelson/keelson/ironic"
-	"github.com/keelson/keelson/templates/hostconfig"
 )
 
 // startConductor lets the group run a conductor.
@@ -31,7 +29,11 @@ func (p *process) startConductor(ctx context.Context, group *errgroup.Group) err
 	if err != nil {
 		return err
 	}
-	libvirt, err := lxc.NewPool(p.log)
+	pki, err := p.clientPKI(ctx)
+	if err != nil {
+		return err
+	}
+	libvirt, err := lxc.NewPoolWithTLS(p.log, pki)
 	if err != nil {
 		return err
 	}
@@ -97,21 +99,6 @@ func (p *process) machines() (conductor.Machines, error) {
 	return &conductor.BareMetal{
 		Ironic: client, Image: ironic.Image{Href: c.Image, Checksum: c.ImageChecksum}, LibvirtURI: p.cfg.Hosts.LibvirtURI,
 		ConfigDrive: p.configDrive,
-	}, nil
-}
-
-// configDrive is what a host reads at its first boot.
-func (p *process) configDrive(host *model.Host) (ironic.ConfigDrive, error) {
-	subnet, _ := p.cfg.Network.Subnet(p.cfg.Network.DefaultNetwork) // its presence was checked at start
-	userData, err := hostconfig.Render(hostconfig.Host{
-		Name: host.Name, Bridge: host.Bridge, BridgeCIDR: netip.PrefixFrom(subnet.Gateway, subnet.Prefix.Bits()),
-	})
-	if err != nil {
-		return ironic.ConfigDrive{}, fmt.Errorf("config drive of host %s: %w", host.Name, err)
-	}
-	return ironic.ConfigDrive{
-		MetaData: map[string]any{"uuid": host.UUID, "name": host.Name, "hostname": host.Name},
-		UserData: string(userData),
 	}, nil
 }
 

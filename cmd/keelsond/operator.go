@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -147,7 +148,7 @@ func masterKeyCommand(load loader) *cobra.Command {
 func hostCommand(load loader) *cobra.Command {
 	cmd := &cobra.Command{Use: "host", Short: "Bare-metal hosts that carry nodes"}
 	var host model.Host
-	var uri string
+	var uri, address string
 	add := &cobra.Command{
 		Use:   "add",
 		Short: "Register a machine that exists, instead of taking one from Ironic",
@@ -155,7 +156,13 @@ func hostCommand(load loader) *cobra.Command {
 		RunE: withStore(load, func(cmd *cobra.Command, s *store.Store, cfg *config.Config) error {
 			host.UUID = uuid.NewString()
 			host.State = model.HostPreparing
+			if uri == "" {
+				uri = strings.ReplaceAll(cfg.Hosts.LibvirtURI, "{address}", address)
+			}
 			host.LibvirtURI = &uri
+			if address != "" {
+				host.Address = &address
+			}
 			host.Bridge = cfg.Network.Bridge
 			slices.Sort(host.Traits)
 			if err := s.AddHost(cmd.Context(), &host); err != nil {
@@ -167,15 +174,17 @@ func hostCommand(load loader) *cobra.Command {
 	}
 	flags := add.Flags()
 	flags.StringVar(&host.Name, "name", "", "its name")
-	flags.StringVar(&uri, "libvirt-uri", "", "where its libvirt listens, like lxc+tls://192.0.2.7/system")
+	flags.StringVar(&address, "address", "", "where conductors reach it")
+	flags.StringVar(&uri, "libvirt-uri", "", "where its libvirt listens, if [hosts] libvirt_uri does not tell, like lxc+tls://192.0.2.7/system")
 	flags.IntVar(&host.TotalVCPUs, "vcpus", 0, "vCPUs that nodes may have together")
 	flags.IntVar(&host.TotalMemoryMiB, "memory", 0, "MiB of memory that nodes may have together")
 	flags.IntVar(&host.TotalDiskGiB, "disk", 0, "GiB of disk that nodes may have together")
 	flags.StringVar(&host.ResourceClass, "resource-class", "", "its resource class, for clusters that ask for one; without, it serves those that ask for none")
 	flags.StringSliceVar(&host.Traits, "trait", nil, "a trait that it has, for clusters that ask for it; may be repeated")
-	for _, name := range []string{"name", "libvirt-uri", "vcpus", "memory", "disk"} {
+	for _, name := range []string{"name", "vcpus", "memory", "disk"} {
 		cobra.CheckErr(add.MarkFlagRequired(name))
 	}
+	add.MarkFlagsOneRequired("address", "libvirt-uri")
 	list := &cobra.Command{
 		Use:   "list",
 		Short: "List the hosts with what is used of them",
@@ -204,7 +213,7 @@ func hostCommand(load loader) *cobra.Command {
 			return errors.Join(err, w.Flush())
 		}),
 	}
-	cmd.AddCommand(add, list)
+	cmd.AddCommand(add, list, hostUserDataCommand(load))
 	return cmd
 }
 

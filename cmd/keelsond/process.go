@@ -137,10 +137,14 @@ func (p *process) openKeys(create bool) error {
 	if p.sealer, err = loadKeys(p.cfg.X509.MasterKeyFile); err != nil {
 		return fmt.Errorf("[x509] master_key_file (keelsond master-key create makes one): %w", err)
 	}
-	p.certificates, err = ca.New(p.store, p.sealer, ca.Options{
-		KeyType: p.cfg.X509.KeyType, RSABits: p.cfg.X509.RSAKeySize, Term: p.cfg.X509.TermOfValidity, NotFound: store.ErrNotFound,
-	})
+	p.certificates, err = newCA(p.cfg, p.store, p.sealer)
 	return err
+}
+
+func newCA(cfg *config.Config, s *store.Store, sealer *ca.Sealer) (*ca.CA, error) {
+	return ca.New(s, sealer, ca.Options{
+		KeyType: cfg.X509.KeyType, RSABits: cfg.X509.RSAKeySize, Term: cfg.X509.TermOfValidity, NotFound: store.ErrNotFound,
+	})
 }
 
 func (p *process) openQueue(do roles) error {

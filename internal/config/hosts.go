@@ -4,6 +4,8 @@ package config
 
 import (
 	"errors"
+	"fmt"
+	"net/netip"
 	"regexp"
 	"strings"
 	"time"
@@ -88,6 +90,9 @@ type Hosts struct {
 	RAMAllocationRatio  float64
 	DiskAllocationRatio float64
 	ReservedMemoryMiB   int
+	ConductorNetworks   []netip.Prefix
+	SSHNetworks         []netip.Prefix
+	StorageDevice       string
 	ReleaseAfter        time.Duration
 	MaxHosts            int // 0: no limit
 	MinSpare            int
@@ -114,6 +119,14 @@ func (h *Hosts) declare() *group {
 		"Disk given to nodes for each GiB of a host's disk. Nodes' disks are sparse, so above 1 hosts may run full.")
 	g.int(&h.ReservedMemoryMiB, "reserved_memory_mib", 1024, between(0, 1<<20),
 		"Memory of each host in MiB that is kept for the host itself.")
+	multi(g, &h.ConductorNetworks, "conductor_network", nil, parsePrefix,
+		"A network from which conductors reach libvirt on hosts, as address/length; the firewall of hosts lets in no others. "+
+			"Give the option once for each network. When it is not given, libvirt can be reached from everywhere but nodes, and asks for a conductor's certificate.")
+	multi(g, &h.SSHNetworks, "ssh_network", nil, parsePrefix,
+		"A network from which operators reach hosts by SSH, as address/length. Give the option once for each network. When it is not given, nobody does.")
+	g.string(&h.StorageDevice, "storage_device", "",
+		"Disk of hosts for what nodes store, like /dev/disk/by-id/…; formatted if it is empty. When unset, their root file system, which nodes' data may then fill if disk_allocation_ratio is above 1.").
+		must(diskDevice)
 	g.duration(&h.ReleaseAfter, "release_after", 900, seconds, between(0, 31_536_000),
 		"Seconds after which a host without nodes is given back to Ironic.")
 	g.int(&h.MaxHosts, "max_hosts", 0, between(0, 100_000),
@@ -167,6 +180,26 @@ func name(v string) error {
 func trait(v string) error {
 	if !traitPattern.MatchString(v) {
 		return errors.New("is not a trait: capital letters, digits and _")
+	}
+	return nil
+}
+
+func parsePrefix(v string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(v)
+	if err != nil {
+		return p, errors.New("must be a network, like 192.0.2.0/24")
+	}
+	if p != p.Masked() {
+		return p, fmt.Errorf("has host bits set; %s is meant", p.Masked())
+	}
+	return p, nil
+}
+
+var diskPattern = regexp.MustCompile(`^/dev/[a-zA-Z0-9/_.:+-]+$`)
+
+func diskDevice(v string) error {
+	if !diskPattern.MatchString(v) {
+		return errors.New("must be a disk below /dev")
 	}
 	return nil
 }

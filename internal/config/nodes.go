@@ -17,6 +17,7 @@ type Network struct {
 	DefaultNetwork string   // names one of Networks
 	Nameservers    []string // IPv4
 	Bridge         string
+	Uplink         string // empty: hosts are the gateway of their nodes
 }
 
 // Subnet is one network that nodes can be on: name, addresses, gateway and
@@ -73,6 +74,10 @@ func (n *Network) declare() *group {
 	g.list(&n.Nameservers, "nameservers", "8.8.8.8", ipv4,
 		"Name servers of nodes, for clusters whose template names none. One that does not answer delays every container start.")
 	g.string(&n.Bridge, "bridge", "keelson0", "Bridge on the hosts that nodes are attached to.").must(bridgeName)
+	g.string(&n.Uplink, "uplink", "",
+		"Network interface of hosts, like eth1 or bond0.120, that joins their bridges to one network of all nodes. It must have no address; the gateway is a router on that network. "+
+			"When unset, nodes of different hosts do not reach each other, and each host's bridge has the gateway's address.").
+		must(bridgeName)
 	g.validate = func(fault func(option, rule string)) {
 		if n.Bridge == "" {
 			fault("bridge", "must be set")
@@ -251,8 +256,19 @@ func parseSize(parts []string) (Flavor, error) {
 
 // Images is the group [images]: what nodes are made from.
 type Images struct {
-	Images []Image
+	Images   []Image
+	Archives []Archive
 }
+
+// Archive is a node image that hosts fetch when they are prepared.
+type Archive struct {
+	NodeImage string // its name on the hosts
+	SHA256    string // 64 hexadecimal digits
+	URL       string
+}
+
+// String returns the archive as it is configured.
+func (a Archive) String() string { return a.NodeImage + ":" + a.SHA256 + ":" + a.URL }
 
 // Image is one image that cluster templates can name.
 type Image struct {
@@ -279,7 +295,17 @@ func (i *Images) declare() *group {
 	multi(g, &i.Images, "image", []string{"keelson-node:debian:keelson-node"}, parseImage,
 		"An image that cluster templates can name, as name or uuid:os_distro:name of the node image on the hosts. "+
 			"Give the option once for each image.")
+	multi(g, &i.Archives, "archive", nil, parseArchive,
+		"A node image that hosts fetch when they are prepared, as name of the node image:SHA-256 of the archive:URL. Archives are made by "+
+			"templates/node/pack.sh. Give the option once for each node image. Hosts need one for each that they do not have already.")
 	g.validate = func(fault func(option, rule string)) {
+		for n, a := range i.Archives {
+			for _, b := range i.Archives[:n] {
+				if a.NodeImage == b.NodeImage {
+					fault("archive", "has "+a.NodeImage+" twice")
+				}
+			}
+		}
 		for n, a := range i.Images {
 			for _, b := range i.Images[:n] {
 				if a.Name == b.Name {
@@ -302,6 +328,28 @@ func parseImage(v string) (Image, error) {
 		}
 	}
 	return Image{parts[0], parts[1], parts[2]}, nil
+}
+
+var (
+	nodeImagePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,100}$`)
+	sha256Pattern    = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	archivePattern   = regexp.MustCompile(`^https?://[!-~]+$`)
+)
+
+func parseArchive(v string) (Archive, error) {
+	parts := strings.SplitN(v, ":", 3)
+	if len(parts) != 3 {
+		return Archive{}, errors.New("must be node image:SHA-256:URL")
+	}
+	switch {
+	case !nodeImagePattern.MatchString(parts[0]):
+		return Archive{}, errors.New("has a first part that is not the name of a node image: lower-case letters, digits and . _ -")
+	case !sha256Pattern.MatchString(parts[1]):
+		return Archive{}, errors.New("has a second part that is not a SHA-256 checksum: 64 lower-case hexadecimal digits")
+	case !archivePattern.MatchString(parts[2]):
+		return Archive{}, errors.New("has a third part that is not an http or https URL")
+	}
+	return Archive{parts[0], parts[1], parts[2]}, nil
 }
 
 func ipv4(v string) error {
