@@ -22,6 +22,8 @@ const (
 	Libvirt          = "KEELSON_TEST_LIBVIRT"           // "lxc:///system?socket=…"
 	NodeImage        = "KEELSON_TEST_NODE_IMAGE"        // name of the node image on the host behind Libvirt
 	NextImage        = "KEELSON_TEST_NODE_IMAGE_NEXT"   // name of another one there, with another Docker version
+	Images           = "KEELSON_TEST_IMAGES"            // directory of node images on this machine
+	CloudInit        = "KEELSON_TEST_CLOUD_INIT"        // directory with the unpacked package of that name
 	Bridge           = "KEELSON_TEST_BRIDGE"            // the bridge of that host
 	BridgeCIDR       = "KEELSON_TEST_BRIDGE_CIDR"       // its address and network, a /16: "10.99.0.1/16"
 	Endpoint         = "KEELSON_TEST_ENDPOINT"          // where Keystone's catalogue has container-infra

@@ -15,6 +15,8 @@ images=${KEELSON_LAB_IMAGES:-/var/cache/keelson/images}
 
 "$templates/node/build.sh" "$images" >"$state/log/libvirt-image.name" 2>"$state/log/libvirt-image.log" &
 image=$!
+"$here/cloud-init" >"$state/log/cloud-init.name" 2>"$state/log/cloud-init.log" &
+cloud_init=$!
 
 # Bridge and network are the machine's, not the lab's: named after the lab, and
 # numbered away from what is in use.
@@ -29,6 +31,7 @@ adopt libvirt "$(<"$dir/libvirtd.pid")"
 # shellcheck disable=SC1091 # made by prepare.sh
 . "$dir/host.env"
 wait "$image" || fail "the node image cannot be built, see $state/log/libvirt-image.log"
+wait "$cloud_init" || fail "cloud-init cannot be unpacked, see $state/log/cloud-init.log"
 
 next=$("$templates/node/build.sh" -n "$images" trixie)
 if [[ ! -d $images/$next ]] && ! running image-next; then
@@ -40,3 +43,5 @@ provide KEELSON_TEST_BRIDGE "$KEELSON_HOST_BRIDGE"
 provide KEELSON_TEST_BRIDGE_CIDR "$KEELSON_HOST_CIDR"
 provide KEELSON_TEST_NODE_IMAGE "$(<"$state/log/libvirt-image.name")"
 provide KEELSON_TEST_NODE_IMAGE_NEXT "$next"
+provide KEELSON_TEST_IMAGES "$images"
+provide KEELSON_TEST_CLOUD_INIT "$(<"$state/log/cloud-init.name")"

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hosts
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keelson/keelson/internal/testenv"
+)
+
+// Three machines that the operator registered are prepared by what keelsond
+// prints for them. A cluster of three nodes is spread over them, each node
+// made over lxc+tls, and containers on different hosts reach each other over an
+// overlay network.
+func TestClusterSpreadOverThreeHosts(t *testing.T) {
+	r := newRegion(t)
+	images := testenv.Require(t, testenv.Images)
+	var machines []*machine
+	for i, name := range []string{"alpha", "beta", "gamma"} {
+		address := fmt.Sprintf("10.117.0.%d", 11+i)
+		r.keelsond("host", "add", "--name", name, "--address", address, "--vcpus", "4", "--memory", "4096", "--disk", "64")
+		machines = append(machines, r.boot(name, address, r.keelsond("host", "user-data", name), images))
+	}
+	r.serve()
+	for _, m := range machines {
+		m.prepared()
+	}
+	r.eventually("all hosts are ready", time.Minute, func() error {
+		if list := r.keelsond("host", "list"); strings.Count(list, " ready ") != 3 {
+			return errors.New(list)
+		}
+		return nil
+	})
+
+	c := r.create(2)
+	c.complete(2 * time.Minute)
+	list := r.keelsond("host", "list")
+	if strings.Count(list, "1024/4096") != 3 {
+		t.Errorf("the nodes are not spread over the hosts:\n%s", list)
+	}
+	for _, m := range machines {
+		if n := strings.Count(m.inside("virsh -q -c 'lxc:///system?socket=/var/lib/keelson/host/run/libvirt-sock' list --name"), "keelson-"); n != 1 {
+			t.Errorf("%d nodes run on %s, want one", n, m.name)
+		}
+	}
+
+	// What goes from one host to another is counted where it passes.
+	r.run("nft", `add table bridge seen; add chain bridge seen between { type filter hook forward priority 0; };
+		add rule bridge seen between udp dport 4789 counter`)
+	t.Cleanup(func() { _, _ = r.try("nft", "delete table bridge seen") })
+	c.busybox()
+	manager := c.MasterAddresses[0]
+	c.docker(manager, "network", "create", "--driver", "overlay", "inner")
+	c.docker(manager, "service", "create", "--detach", "--quiet", "--no-resolve-image", "--name", "web", "--mode", "global",
+		"--network", "inner", "--endpoint-mode", "dnsrr", "busybox", "busybox", "sleep", "1000000")
+	type task struct{ node, container, address string }
+	var tasks []task
+	r.eventually("a container runs on each node", time.Minute, func() error {
+		tasks = nil
+		for _, node := range c.addresses() {
+			id := c.docker(node, "ps", "--quiet", "--filter", "name=web", "--filter", "status=running")
+			if id == "" {
+				return fmt.Errorf("none on %s", node)
+			}
+			address := c.docker(node, "inspect", "--format", "{{.NetworkSettings.Networks.inner.IPAddress}}", id)
+			tasks = append(tasks, task{node, id, address})
+		}
+		return nil
+	})
+	for _, from := range tasks {
+		for _, to := range tasks {
+			if from == to {
+				continue
+			}
+			r.eventually(fmt.Sprintf("%s on %s reaches %s on %s", from.address, from.node, to.address, to.node), 30*time.Second, func() error {
+				out, err := c.tryDocker(from.node, "exec", from.container, "busybox", "ping", "-c", "1", "-W", "2", to.address)
+				if err != nil {
+					return errors.New(out)
+				}
+				return nil
+			})
+		}
+	}
+	if counted := r.run("nft", "list", "table", "bridge", "seen"); strings.Contains(counted, "packets 0 ") || !strings.Contains(counted, "packets ") {
+		t.Errorf("no VXLAN between the hosts:\n%s", counted)
+	} else {
+		t.Log(counted)
+	}
+
+	// A container does not reach the libvirt of its host, nor of another one.
+	for _, m := range machines {
+		out, err := c.tryDocker(tasks[0].node, "exec", tasks[0].container, "busybox", "nc", "-w", "2", m.address, "16514", "-e", "true")
+		if err == nil {
+			t.Errorf("a container reaches libvirt on %s: %s", m.name, out)
+		}
+		r.reaches(conductorAddress, m.address+":16514")
+	}
+
+	c.remove()
+	for _, m := range machines {
+		if left := m.inside("virsh -q -c 'lxc:///system?socket=/var/lib/keelson/host/run/libvirt-sock' list --all --name; ls /var/lib/keelson/host/nodes"); left != "" {
+			t.Errorf("left on %s: %s", m.name, left)
+		}
+	}
+}
