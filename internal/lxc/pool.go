@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -304,9 +305,13 @@ func (h *Host) explain(err error, what string) error {
 		if errors.As(err, &virt) && virt.Domain == libvirt.FROM_NONE && virt.Code == libvirt.ERR_INTERNAL_ERROR {
 			return fault.Permanent(cause, "the libvirt client library is not installed where the conductor runs: install libvirt0")
 		}
+		if errors.As(err, &virt) && strings.Contains(virt.Message, "certificate") {
+			return fault.Temporary(cause, "host %s and the conductor do not accept each other's certificates: the operator finds the cause in the conductor's log", h.name)
+		}
 		return fault.Temporary(cause, "host %s cannot be reached through libvirt", h.name)
 	case errors.Is(err, libvirt.ERR_NO_STORAGE_POOL):
-		return fault.Permanent(cause, "host %s is not prepared for nodes: it lacks a storage pool, run templates/host/prepare.sh there", h.name)
+		// prepare.sh makes the pools when libvirt answers already.
+		return fault.Temporary(cause, "host %s is not prepared for nodes, or not yet: it lacks a storage pool, run templates/host/prepare.sh there", h.name)
 	}
 	return fault.Temporary(cause, "host %s failed to %s", h.name, what)
 }

@@ -101,16 +101,16 @@ fetch_images() {
 	while read -r name sum url; do
 		tree=$name-$(echo "$sum" | cut -c 1-12)
 		if [ ! -d "$IMAGES/$tree" ]; then
-			rm -rf "$IMAGES"/.fetch.*
+			rm -rf "$IMAGES"/.fetch.* # of one that was cut off
 			work=$(mktemp -d "$IMAGES/.fetch.XXXXXX")
 			curl --fail --silent --show-error --location --proto =http,https --retry 5 --connect-timeout 20 \
-				--output "$work/archive" "$url" || fail "node image $name cannot be fetched from $url"
+				--output "$work/archive" "$url" || not_fetched "node image $name cannot be fetched from $url"
 			echo "$sum  $work/archive" | sha256sum --check --status ||
-				{ rm -rf "$work"; fail "node image $name from $url has not the checksum $sum: it is not used"; }
+				not_fetched "node image $name from $url has not the checksum $sum: it is not used"
 			mkdir "$work/root"
 			tar --extract --file "$work/archive" --directory "$work/root" --numeric-owner --same-permissions --xattrs --xattrs-include='*' ||
-				fail "node image $name from $url cannot be unpacked"
-			[ -x "$work/root/usr/sbin/keelson-init" ] || fail "$url is not a node image: it has no /usr/sbin/keelson-init"
+				not_fetched "node image $name from $url cannot be unpacked"
+			[ -x "$work/root/usr/sbin/keelson-init" ] || not_fetched "$url is not a node image: it has no /usr/sbin/keelson-init"
 			chmod 755 "$work/root"
 			mv "$work/root" "$IMAGES/$tree"
 			rm -rf "$work"
@@ -165,6 +165,11 @@ at_least() {
 	[ "$was" -lt "$2" ] || return 0
 	grep -q "^$1 " "$STATE/limits" 2>/dev/null || echo "$1 $was" >>"$STATE/limits"
 	echo "$2" >"$file"
+}
+
+not_fetched() {
+	rm -rf "$work"
+	fail "$@"
 }
 
 make_bridge() {
