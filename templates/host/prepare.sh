@@ -336,7 +336,12 @@ start_libvirtd() {
 pool() {
 	virsh -q -c "$URI" pool-info "$1" >/dev/null 2>&1 || virsh -q -c "$URI" pool-define-as "$1" dir --target "$2" >/dev/null
 	virsh -q -c "$URI" pool-autostart "$1" >/dev/null
-	LC_ALL=C virsh -q -c "$URI" pool-info "$1" | grep -q '^State: *running' || virsh -q -c "$URI" pool-start "$1" >/dev/null
+	# A conductor that looks at the host may start it first.
+	pool_runs "$1" || virsh -q -c "$URI" pool-start "$1" >/dev/null || pool_runs "$1"
+}
+
+pool_runs() {
+	LC_ALL=C virsh -q -c "$URI" pool-info "$1" | grep -q '^State: *running'
 }
 
 check_machine

@@ -45,7 +45,8 @@ func TestHostFromIronic(t *testing.T) {
 	})
 	api := httptest.NewServer(server)
 	defer api.Close()
-	r := newRegion(t, append(settings, "[ironic]", "endpoint_override = "+api.URL, "image = https://images.example.org/debian.qcow2", "poll_interval = 0.1")...)
+	disk := newDisk(t)
+	r := newRegion(t, append(settings, "[hosts]", "storage_device = "+disk, "[ironic]", "endpoint_override = "+api.URL, "image = https://images.example.org/debian.qcow2", "poll_interval = 0.1")...)
 	r.serveFile(archive)
 	r.serve()
 	c := r.create(0)
@@ -74,10 +75,46 @@ func TestHostFromIronic(t *testing.T) {
 		t.Errorf("a container says %q", out)
 	}
 
+	t.Run("storage", func(t *testing.T) { r.in(t).storage(m, disk) })
 	t.Run("image", func(t *testing.T) { r.in(t).imageIsVerified(m) })
 	t.Run("certificates", func(t *testing.T) { r.in(t).certificates(m) })
 	t.Run("firewall", func(t *testing.T) { r.in(t).firewall() })
+	// prepare.sh was run many times meanwhile, and libvirtd started anew.
+	if out := c.docker(c.MasterAddresses[0], "images", "--quiet"); out == "" {
+		t.Error("what the node had on its disk is gone")
+	}
 	c.remove()
+}
+
+// newDisk is an empty disk.
+func newDisk(t *testing.T) string {
+	t.Helper()
+	r := &region{T: t}
+	file := filepath.Join(t.TempDir(), "disk")
+	r.must(os.WriteFile(file, nil, 0o600))
+	r.must(os.Truncate(file, 16<<30))
+	disk := r.run("losetup", "--find", "--show", file)
+	t.Cleanup(func() { r.run("losetup", "--detach", disk) })
+	return disk
+}
+
+// The nodes' disks are on a disk of their own. One that holds something is
+// left as it is.
+func (r *region) storage(m *machine, disk string) {
+	if got := m.inside("findmnt --noheadings --output SOURCE,FSTYPE /var/lib/keelson/host; ls /var/lib/keelson/host/nodes"); !strings.HasPrefix(got, disk+" ext4\n") || !strings.HasSuffix(got, ".img") {
+		r.Errorf("on the host: %s", got)
+	}
+	taken := newDisk(r.T)
+	r.run("mkswap", taken)
+	before := r.run("blkid", "-p", taken)
+	for device, says := range map[string]string{taken: "holds swap already", "/dev/null": "not a disk"} {
+		if out, err := m.tryInside("KEELSON_STATE=/var/lib/keelson/other KEELSON_STORAGE=" + device + " /usr/lib/keelson/host/prepare.sh"); err == nil || !strings.Contains(out, says) {
+			r.Errorf("%s: %v, %s", device, err, out)
+		}
+	}
+	if after := r.run("blkid", "-p", taken); after != before {
+		r.Errorf("the disk was %s and is %s", before, after)
+	}
 }
 
 // packed makes the archive of the node image, and what the configuration says

@@ -262,7 +262,7 @@ func (r *region) boot(name, address, userData, images string) *machine {
 	r.Cleanup(func() {
 		if r.Failed() {
 			log, _ := os.ReadFile(filepath.Join(m.dir, "log"))
-			libvirtd, _ := os.ReadFile(filepath.Join(m.dir, "state/log/libvirtd.log"))
+			libvirtd, _ := os.ReadFile(filepath.Join(m.dir, "state/host/log/libvirtd.log"))
 			r.Logf("machine %s: %s\nlog of its preparation:\n%s\nof its libvirtd:\n%s", name, said.String(), log, libvirtd)
 		}
 		if out, err := m.tryInside("/usr/lib/keelson/host/unprepare.sh"); err != nil {
