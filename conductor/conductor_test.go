@@ -412,6 +412,33 @@ func TestRoomAndAddressesThatRunOut(t *testing.T) {
 	}
 }
 
+// Nodes of a cluster are placed at the same time, and still go to different
+// hosts.
+func TestClusterIsSpreadOverItsHosts(t *testing.T) {
+	w := newWorld(t, storetest.New(t))
+	for _, name := range []string{"host-2", "host-3"} {
+		dir := filepath.Join(t.TempDir(), name)
+		w.must(os.Mkdir(dir, 0o700))
+		w.addHost(name, dir, 8192)
+	}
+	w.conduct()
+	for i := range 3 {
+		cluster, create := w.create(fmt.Sprint("demo-", i), 1, 2)
+		w.ended(create.UUID)
+		nodes, err := w.store.Nodes(t.Context(), cluster.UUID)
+		w.must(err)
+		hosts := map[string]bool{}
+		for _, n := range nodes[cluster.UUID] {
+			if n.HostID != nil {
+				hosts[*n.HostID] = true
+			}
+		}
+		if len(hosts) != 3 {
+			t.Errorf("cluster %d is on %d hosts, want 3", i, len(hosts))
+		}
+	}
+}
+
 func TestFailedGrowthPutsTheNodeCountBack(t *testing.T) {
 	w := newWorld(t, storetest.New(t))
 	w.conduct()

@@ -273,6 +273,7 @@ func TestAllFaultsAreToldAtOnce(t *testing.T) {
 }
 
 func TestRulesAcrossOptions(t *testing.T) {
+	sum := strings.Repeat("0123456789abcdef", 4)
 	for _, tt := range []struct{ text, want string }{
 		{"[api]\nenabled_ssl=1\nssl_cert_file=/c", "default: [api] ssl_key_file: must be set when enabled_ssl is true"},
 		{"[identity]\nenabled=1\nadmin_password=x", "default: [identity] demo_password: must be set when enabled is true"},
@@ -282,6 +283,7 @@ func TestRulesAcrossOptions(t *testing.T) {
 		{"[flavors]\ndefault_flavor=x", "keelson.conf:2: [flavors] default_flavor: must name a flavor of this group"},
 		{"[flavors]\nflavor=keelson.standard:1:512:1\nflavor=keelson.standard:2:512:1", "keelson.conf:3: [flavors] flavor: has keelson.standard twice"},
 		{"[images]\nimage=a:b:c\nimage=a:d:e", "keelson.conf:3: [images] image: has a twice"},
+		{"[images]\narchive=a:" + sum + ":http://x/a\narchive=a:" + sum + ":http://x/b", "keelson.conf:3: [images] archive: has a twice"},
 		{"[network]\nnetwork=", "keelson.conf:2: [network] network: must be given at least once"},
 		{"host=", "keelson.conf:1: [DEFAULT] host: must be set, for this machine has no host name"},
 		{"transport_url=", "keelson.conf:1: [DEFAULT] transport_url: must be set"},
@@ -329,6 +331,39 @@ func TestNetworks(t *testing.T) {
 	} {
 		_, _, err := loadText("[network]\nnetwork = " + written)
 		equal(t, written, rules(t, err), []string{`keelson.conf:2: [network] network: ` + quote(written) + " " + want})
+	}
+}
+
+// How hosts are prepared.
+func TestPreparationOfHosts(t *testing.T) {
+	sum := strings.Repeat("0123456789abcdef", 4)
+	c := mustLoad(t, "[hosts]\nconductor_network=192.0.2.0/24\nconductor_network=2001:db8::/32\nssh_network=198.51.100.7/32\nstorage_device=/dev/disk/by-id/wwn-0x5\n"+
+		"[network]\nuplink=bond0.120\n[images]\narchive=keelson-node:"+sum+":https://x.example:8443/a.tar.zst")
+	equal(t, "conductors", fmt.Sprint(c.Hosts.ConductorNetworks), "[192.0.2.0/24 2001:db8::/32]")
+	equal(t, "SSH", fmt.Sprint(c.Hosts.SSHNetworks), "[198.51.100.7/32]")
+	equal(t, "disk", c.Hosts.StorageDevice, "/dev/disk/by-id/wwn-0x5")
+	equal(t, "uplink", c.Network.Uplink, "bond0.120")
+	equal(t, "archives", c.Images.Archives, []Archive{{"keelson-node", sum, "https://x.example:8443/a.tar.zst"}})
+
+	for _, tt := range []struct{ group, option, written, want string }{
+		{"hosts", "conductor_network", "192.0.2.7", "must be a network, like 192.0.2.0/24"},
+		{"hosts", "ssh_network", "192.0.2.7/24", "has host bits set; 192.0.2.0/24 is meant"},
+		{"hosts", "storage_device", "sdb", "must be a disk below /dev"},
+		{"hosts", "storage_device", "/dev/sdb\x20x", "must be a disk below /dev"},
+		{"hosts", "libvirt_uri", "lxc+tcp://{address}/system", "must be lxc+tls:// with {address}, or lxc:/// for this machine"},
+		{"hosts", "libvirt_uri", "lxc+ssh://{address}/system", "must be lxc+tls:// with {address}, or lxc:/// for this machine"},
+		{"hosts", "libvirt_uri", "lxc://{address}/system", "must be lxc+tls:// with {address}, or lxc:/// for this machine"},
+		{"hosts", "libvirt_uri", "qemu:///system", "must be lxc+tls:// with {address}, or lxc:/// for this machine"},
+		{"network", "uplink", "an-interface-with-a-long-name", "must be a name of a network interface, at most 15 characters"},
+		{"images", "archive", "keelson-node", "must be node image:SHA-256:URL"},
+		{"images", "archive", "../x:" + sum + ":https://x/a", "has a first part that is not the name of a node image: lower-case letters, digits and . _ -"},
+		{"images", "archive", "x:abc:https://x/a", "has a second part that is not a SHA-256 checksum: 64 lower-case hexadecimal digits"},
+		{"images", "archive", "x:" + sum + ":file:///a", "has a third part that is not an http or https URL"},
+	} {
+		_, _, err := loadText("[" + tt.group + "]\n" + tt.option + " = " + tt.written)
+		if got := rules(t, err)[0]; !strings.HasPrefix(got, "keelson.conf:2: ["+tt.group+"] "+tt.option+": ") || !strings.Contains(got, tt.want) {
+			t.Errorf("%s: got %q, want %q", tt.written, got, tt.want)
+		}
 	}
 }
 
