@@ -134,7 +134,7 @@ func (y *yard) ask(ctx context.Context, method, path, body string) string {
 func (y *yard) machines() *conductor.BareMetal {
 	return &conductor.BareMetal{
 		Ironic: y.client, Image: ironic.Image{Href: "http://127.0.0.1:9/host.img"}, LibvirtURI: simhost.Scheme + "://" + y.dir + "/{address}",
-		ConfigDrive: func(h *model.Host) (ironic.ConfigDrive, error) {
+		ConfigDrive: func(_ context.Context, h *model.Host, _ *conductor.Machine) (ironic.ConfigDrive, error) {
 			return ironic.ConfigDrive{UserData: "#cloud-config\nhostname: " + h.Name + "\n"}, nil
 		},
 	}
