@@ -125,7 +125,7 @@ func TestFailedUpgradeIsTakenBack(t *testing.T) {
 	})
 }
 
-func TestRotationLeavesOneGenerationOfCertificates(t *testing.T) {
+func TestRotation_15_3_LeavesOneGenerationOfCertificates(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, s *store.Store) {
 		w := newWorld(t, s)
 		stop := w.conduct()

@@ -55,7 +55,7 @@ func (c *cloud) watch(address, certs string, stop <-chan struct{}) <-chan int {
 // A cluster is upgraded to another Docker version and then gets another CA,
 // node by node, while its service goes on; the conductor dies in the middle of
 // each and another one carries on.
-func TestUpgradeAndRotationOfARunningCluster(t *testing.T) {
+func TestUpgradeAndRotation_15_3_OfARunningCluster(t *testing.T) {
 	c := newCloud(t, settings{})
 	c.start("api")
 	conductor := c.start("conductor")
