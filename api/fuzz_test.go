@@ -248,13 +248,21 @@ var identPaths = []string{
 	"/v1/federations/", "/v1/certificates/", "/",
 }
 
+// sendIdent asks for one resource.
+func (w *world) sendIdent(t *testing.T, path, ident string) {
+	if ident == "/" {
+		return // http.ServeMux finds no path for it: 404 as of any that is not known
+	}
+	w.send(t, "ann", "GET", path+url.PathEscape(ident), "", nil)
+}
+
 func FuzzIdents(f *testing.F) {
 	w := fuzzed(f)
 	for i, seed := range []string{"c", "swarm", "a/b", "..", "%", "\x00", "\xff", "é", "{3f2504e0-4f89-41d3-9a0c-0305e82c3301}", "1"} {
 		f.Add(byte(i), seed)
 	}
 	f.Fuzz(func(t *testing.T, which byte, ident string) {
-		w.send(t, "ann", "GET", identPaths[int(which)%len(identPaths)]+url.PathEscape(ident), "", nil)
+		w.sendIdent(t, identPaths[int(which)%len(identPaths)], ident)
 	})
 }
 
@@ -301,7 +309,7 @@ func FuzzDatabase(f *testing.F) {
 		case i < len(calls)+len(asked):
 			w.send(t, "ann", "GET", full(asked[i-len(calls)])+"?"+text, "", nil)
 		default:
-			w.send(t, "ann", "GET", identPaths[i-len(calls)-len(asked)]+url.PathEscape(text), "", nil)
+			w.sendIdent(t, identPaths[i-len(calls)-len(asked)], text)
 		}
 	})
 }
