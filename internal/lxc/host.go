@@ -139,7 +139,11 @@ func (h *Host) Rebuild(ctx context.Context, spec Spec) error {
 		if err != nil {
 			return err
 		}
-		if same {
+		waiting, err := s.filesWait(spec.UUID)
+		if err != nil {
+			return err
+		}
+		if same && !waiting {
 			// When the root can not be made, its files may be lost: once more.
 			if err := s.start(domain); !errors.Is(err, libvirt.ERR_HOOK_SCRIPT_FAILED) {
 				return err
@@ -331,7 +335,28 @@ func (s *session) rebuild(domain *libvirt.Domain, spec *Spec) error {
 	if err := s.stop(redefined); err != nil {
 		return err
 	}
-	return s.start(redefined)
+	if err := s.start(redefined); err != nil {
+		return err
+	}
+	if waiting, err := s.filesWait(spec.UUID); err != nil || !waiting {
+		return err
+	}
+	return fault.Permanent(nil, "host %s started node %s with its old root: its lxc hook is older than this conductor, run templates/host/prepare.sh there", s.host.name, spec.Name)
+}
+
+// filesWait tells whether the node's files were uploaded and the hook has not
+// taken them yet, as it does at the next start of the node.
+func (s *session) filesWait(uuid string) (bool, error) {
+	volume, err := s.volume(nodePool, fileVolume(uuid))
+	if volume == nil || err != nil {
+		return false, err
+	}
+	defer func() { _ = volume.Free() }()
+	_, err = volume.GetInfo() // libvirt has not seen the hook remove it
+	if errors.Is(err, libvirt.ERR_NO_STORAGE_VOL) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // made is what the domain says of how its node was made.

@@ -426,6 +426,41 @@ func TestRebuildThatCannotSucceedLeavesTheNodeAlone(t *testing.T) {
 	}
 }
 
+// A hook from before there were revisions starts the old root whatever the
+// domain says. That must not pass for a rebuilt node.
+func TestHostWithAnOldHookDoesNotPassForRebuilding(t *testing.T) {
+	h := ownHost(t)
+	n := h.start(t, h.spec())
+	n.leaveTraces(t)
+	hook := filepath.Join(h.state, "etc/hooks/lxc")
+	old := read(t, hook)
+	for _, line := range []string{"    if not same:\n        return None\n", "        remove(node.files)\n"} {
+		if !strings.Contains(old, line) {
+			t.Fatalf("the hook has changed: no %q", line)
+		}
+		old = strings.Replace(old, line, "", 1)
+	}
+	if err := os.WriteFile(hook, []byte(old), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	spec := n.next(h.otherImage(t, "second"))
+	for range 2 {
+		err := h.Rebuild(t.Context(), spec)
+		if reason := fault.Reason(err, ""); !fault.IsPermanent(err) || !strings.Contains(reason, "run templates/host/prepare.sh") {
+			t.Errorf("got %v", err)
+		}
+		n.findInit(t)
+		if data := n.run(t, "cat", "/root/data"); data != "old" {
+			t.Errorf("data on the root became %q", data)
+		}
+	}
+	h.prepareAgain(t)
+	if err := h.Rebuild(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	n.isNext(t, "second")
+}
+
 func TestRebuildOfAMissingNodeMakesIt(t *testing.T) {
 	t.Parallel()
 	h := sharedHost(t)
