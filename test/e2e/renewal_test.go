@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/keelson/keelson/internal/testenv"
 )
 
 // dockers is the Docker version of each node by its host name, as the swarm
@@ -56,6 +58,7 @@ func (c *cloud) watch(address, certs string, stop <-chan struct{}) <-chan int {
 // node by node, while its service goes on; the conductor dies in the middle of
 // each and another one carries on.
 func TestUpgradeAndRotation_15_3_OfARunningCluster(t *testing.T) {
+	testenv.AwaitNextImage(t)
 	c := newCloud(t, settings{})
 	c.start("api")
 	conductor := c.start("conductor")
