@@ -100,6 +100,8 @@ type Cluster struct {
 	// CAGeneration counts how often the cluster's authorities were replaced.
 	CAGeneration int `gorm:"column:ca_generation;not null;default:0"`
 
+	NextCheck *time.Time `gorm:"index"` // when its health is to be looked at again (database clock); nil: at once
+
 	CreatedAt time.Time
 	UpdatedAt *time.Time `gorm:"autoUpdateTime:false"`
 }
@@ -181,6 +183,8 @@ type Node struct {
 
 	COEID *string `gorm:"column:coe_id;size:255"` // the COE's own id of the node
 
+	Machine MachineState `gorm:"size:16;not null;default:''"` // what was wrong with its machine when its host was last asked
+
 	CreatedAt time.Time
 	UpdatedAt *time.Time `gorm:"autoUpdateTime:false"`
 }
@@ -191,6 +195,17 @@ type Node struct {
 func (n *Node) RootRevision(c *Cluster) string {
 	return fmt.Sprintf("%s/%s/%d", n.Image, c.TemplateID, c.CAGeneration)
 }
+
+// MachineState is what a node's host says of the node's machine, seen from
+// outside. A node that is not ready has none that would matter.
+type MachineState string
+
+// States of a machine.
+const (
+	MachineFine    MachineState = ""        // it runs, as far as is known
+	MachineStopped MachineState = "stopped" // it is there and stands still
+	MachineGone    MachineState = "gone"    // the host answers, and has no such machine
+)
 
 // Master tells whether the node is a manager of its COE.
 func (n *Node) Master() bool { return n.Role == RoleMaster }
@@ -246,6 +261,7 @@ type Host struct {
 	EmptySince *time.Time // when the last node left; nil while in use
 	Failures   int        `gorm:"index:hosts_room,priority:6"` // node starts in a row that failed here
 	Attempts   int        // machines that were tried for this host before and could not be deployed
+	NextCheck  *time.Time `gorm:"index"` // when it is to be asked again what runs on it (database clock); nil: at once
 	CreatedAt  time.Time
 	UpdatedAt  *time.Time `gorm:"autoUpdateTime:false"`
 }
@@ -278,6 +294,7 @@ const (
 	OpUpdate   OperationKind = "update"  // bring node groups to their counts
 	OpUpgrade  OperationKind = "upgrade" // rebuild nodes for another template or image
 	OpRotateCA OperationKind = "rotate-ca"
+	OpRepair   OperationKind = "repair" // start nodes that stand still; asked for by Keelson itself, leaves the status alone
 	OpDelete   OperationKind = "delete"
 )
 
@@ -326,7 +343,7 @@ type Operation struct {
 
 	CreatedAt  time.Time
 	StartedAt  *time.Time
-	FinishedAt *time.Time
+	FinishedAt *time.Time `gorm:"index"`
 }
 
 // Terminal tells whether the operation has ended.

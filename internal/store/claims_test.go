@@ -282,6 +282,7 @@ func fencedMethods(t *testing.T, s *store.Store, group, node, host string) map[s
 		},
 		"MarkLeaving": func(f store.Fence) error { return s.MarkLeaving(ctx, f, []string{node}) },
 		"NodeState":   func(f store.Fence) error { return s.NodeState(ctx, f, node, model.NodeReady, ptr("stale")) },
+		"MachineRuns": func(f store.Fence) error { return s.MachineRuns(ctx, f, node) },
 		"NodeBuilt":   func(f store.Fence) error { return s.NodeBuilt(ctx, f, node, "stale") },
 		"SetNodeImages": func(f store.Fence) error {
 			return s.SetNodeImages(ctx, f, map[string]string{node: "stale"})

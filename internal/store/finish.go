@@ -55,7 +55,7 @@ func (s *Store) changeCluster(ctx context.Context, doing string, f Fence, change
 // group uuid. A delete that is done removes the cluster, its groups, nodes and
 // certificates instead; operations and steps stay. One that was to delete a
 // node group and is done removes that group's row; while the group has nodes
-// left it is not done, and that is an error.
+// left it is not done, and that is an error. A repair changes no status.
 //
 // What a later operation is already about belongs to that one: when the user
 // has asked for more in the meantime, cluster status, and status and count of
@@ -88,6 +88,9 @@ func (s *Store) Finish(ctx context.Context, f Fence, state model.OperationState,
 				return err
 			}
 			return later.Updates(s.ended(model.OpCancelled)).Error
+		}
+		if op.Kind == model.OpRepair {
+			return nil // nobody asked for it, so the status tells of what was asked for before
 		}
 		var next []model.Operation
 		if err := later.Order("id").Find(&next).Error; err != nil {

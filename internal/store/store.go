@@ -127,12 +127,16 @@ func (s *Store) Ping(ctx context.Context) error {
 type clock struct {
 	now   string
 	after func(time.Duration) clause.Expr
+	about func(time.Duration) clause.Expr // after that long, give or take a tenth, by chance for each row
 }
 
 var mysqlClock = clock{
 	now: "UTC_TIMESTAMP(3)",
 	after: func(d time.Duration) clause.Expr {
 		return gorm.Expr("UTC_TIMESTAMP(3) + INTERVAL ? MICROSECOND", d.Microseconds())
+	},
+	about: func(d time.Duration) clause.Expr {
+		return gorm.Expr("UTC_TIMESTAMP(3) + INTERVAL FLOOR(? * (0.9 + 0.2 * RAND())) MICROSECOND", d.Microseconds())
 	},
 }
 
@@ -142,6 +146,9 @@ var sqliteClock = clock{
 	now: "strftime('%Y-%m-%d %H:%M:%f', 'now')",
 	after: func(d time.Duration) clause.Expr {
 		return gorm.Expr("strftime('%Y-%m-%d %H:%M:%f', 'now', ?)", fmt.Sprintf("%+.3f seconds", d.Seconds()))
+	},
+	about: func(d time.Duration) clause.Expr {
+		return gorm.Expr("strftime('%Y-%m-%d %H:%M:%f', 'now', printf('%+.3f seconds', ? * (0.9 + 0.2 * abs(random() % 1000) / 1000.0)))", d.Seconds())
 	},
 }
 
