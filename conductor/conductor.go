@@ -72,6 +72,9 @@ type Options struct {
 	RetryFirst      time.Duration // pause after the first temporary error
 	RetryMost       time.Duration // longest pause
 	ShutdownTimeout time.Duration // to write outcomes once the process must end
+	HealthEvery     time.Duration // how often each cluster's health is looked at; negative: never
+	HealthAtOnce    int           // clusters that are looked at side by side
+	HealthTimeout   time.Duration // one look
 	Now             func() time.Time
 }
 
@@ -87,6 +90,9 @@ func (o Options) withDefaults() Options {
 	o.RetryFirst = orElse(o.RetryFirst, 200*time.Millisecond)
 	o.RetryMost = orElse(o.RetryMost, 5*time.Second)
 	o.ShutdownTimeout = orElse(o.ShutdownTimeout, 5*time.Second)
+	o.HealthEvery = orElse(o.HealthEvery, time.Minute)
+	o.HealthAtOnce = orElse(o.HealthAtOnce, 64)
+	o.HealthTimeout = orElse(o.HealthTimeout, 30*time.Second)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -127,6 +133,7 @@ func (c *Conductor) Run(ctx context.Context) error {
 	g.Go(func() error { return c.poll(loops, work, &operations) })
 	g.Go(func() error { return c.beat(loops) })
 	g.Go(func() error { return c.Hosts.keep(loops) })
+	g.Go(func() error { return c.watchHealth(loops) })
 	err := g.Wait()
 	stop(errShutdown)
 	operations.Wait()

@@ -38,7 +38,9 @@ type world struct {
 	store    *store.Store
 	messages queue.Queue
 	coe      *fake.COE
+	driver   drivers.Driver
 	hostDir  string
+	labels   model.Labels // of clusters to be created
 	sealer   *ca.Sealer
 	template model.ClusterTemplate
 	options  conductor.Options
@@ -63,10 +65,12 @@ func newHostlessWorld(t *testing.T, s *store.Store) *world {
 		T: t, store: s, coe: fake.NewCOE(), hostDir: filepath.Join(t.TempDir(), "host"),
 		hosts: simulated{}, log: slog.NewTextHandler(t.Output(), nil), look: 5 * time.Millisecond, pool: conductor.HostOptions{Keep: 50 * time.Millisecond, ProgressPollPeriod: 10 * time.Millisecond},
 		options: conductor.Options{
+			HealthEvery: -1,
 			Host: "test", Lease: 15 * time.Second, Poll: 20 * time.Millisecond, CancelCheck: 20 * time.Millisecond,
 			RetryFirst: time.Millisecond, RetryMost: 10 * time.Millisecond, StepTimeout: time.Minute, CallTimeout: 20 * time.Second,
 		},
 	}
+	w.driver = fake.New(w.coe)
 	w.must(os.Mkdir(w.hostDir, 0o700))
 	w.addNetwork("net", "192.0.2.0/24", "192.0.2.10-192.0.2.19")
 	var err error
@@ -124,7 +128,7 @@ func (w *world) conductOn(s *store.Store) (stop func()) {
 	options := w.options
 	options.Owner = uuid.NewString()
 	c := conductor.New(conductor.Parts{
-		Store: s, Messages: w.messages, Drivers: drivers.NewRegistry(fake.New(w.coe)),
+		Store: s, Messages: w.messages, Drivers: drivers.NewRegistry(w.driver),
 		Hosts: conductor.NewHostPool(s, w.machines, w.hosts, log, w.pool),
 		Nodes: w.hosts, Certificates: authorities, Sealer: w.sealer, Networks: w.networks, Logger: log,
 		Catalog: &catalog.Configured{
@@ -157,7 +161,7 @@ func (w *world) conductOn(s *store.Store) (stop func()) {
 func (w *world) create(name string, masters, workers int, change ...func(*model.Cluster)) (*model.Cluster, *model.Operation) {
 	w.Helper()
 	flavor := "small"
-	c := &model.Cluster{UUID: uuid.NewString(), ProjectID: "p", UserID: "u", Name: name, TemplateID: w.template.UUID, FlavorID: &flavor}
+	c := &model.Cluster{UUID: uuid.NewString(), ProjectID: "p", UserID: "u", Name: name, TemplateID: w.template.UUID, FlavorID: &flavor, Labels: w.labels}
 	for _, f := range change {
 		f(c)
 	}

@@ -36,17 +36,29 @@ func (r *runner) job(ctx context.Context) (*drivers.Job, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading nodes: %w", err)
 	}
+	job, err := r.describe(cluster, template, groups[cluster.UUID], nodes[cluster.UUID])
+	if err != nil {
+		return nil, err
+	}
+	job.Operation = drivers.Operation{
+		ID: r.op.UUID, Kind: string(r.op.Kind), Undo: r.op.Undo,
+		Groups: r.op.Spec.NodeGroups, MaxBatchSize: max(r.op.Spec.MaxBatchSize, 1),
+	}
+	bound := &services{runner: r, cluster: cluster}
+	job.Services = drivers.Services{Nodes: bound, Certificates: r.Certificates.Of(cluster), Records: bound}
+	return job, nil
+}
+
+// describe makes a job of a cluster's records, without operation and services.
+func (c *Conductor) describe(cluster *model.Cluster, template *model.ClusterTemplate, groups []model.NodeGroup, nodes []model.Node) (*drivers.Job, error) {
 	var state []byte
 	if len(cluster.DriverState) > 0 {
-		if state, err = r.Sealer.Open(cluster.DriverState, driverState, cluster.UUID); err != nil {
+		var err error
+		if state, err = c.Sealer.Open(cluster.DriverState, driverState, cluster.UUID); err != nil {
 			return nil, fault.Permanent(err, "the driver's stored state can not be read: the operator must bring back the key it was sealed with")
 		}
 	}
 	job := &drivers.Job{
-		Operation: drivers.Operation{
-			ID: r.op.UUID, Kind: string(r.op.Kind), Undo: r.op.Undo,
-			Groups: r.op.Spec.NodeGroups, MaxBatchSize: max(r.op.Spec.MaxBatchSize, 1),
-		},
 		Cluster: drivers.Cluster{
 			ID: cluster.UUID, Name: cluster.Name, ProjectID: cluster.ProjectID, UserID: cluster.UserID,
 			Labels: cluster.Labels, APIAddress: deref(cluster.APIAddress), State: state,
@@ -54,11 +66,11 @@ func (r *runner) job(ctx context.Context) (*drivers.Job, error) {
 		Template: *JobTemplate(template),
 	}
 	order := make(map[string]int)
-	for i, g := range groups[cluster.UUID] {
+	for i, g := range groups {
 		order[g.UUID] = i
 		job.Groups = append(job.Groups, drivers.NodeGroup{ID: g.UUID, Name: g.Name, Role: g.Role, NodeCount: g.NodeCount, Labels: g.Labels})
 	}
-	for _, n := range nodes[cluster.UUID] {
+	for _, n := range nodes {
 		job.Nodes = append(job.Nodes, drivers.Node{
 			ID: n.UUID, Name: n.Name, GroupID: n.NodeGroupID, Role: n.Role, Index: n.Index, State: drivers.NodeState(n.State),
 			Host: deref(n.HostID), Zone: r.Zone, Address: deref(n.Address), COEID: deref(n.COEID),
@@ -71,14 +83,12 @@ func (r *runner) job(ctx context.Context) (*drivers.Job, error) {
 		}
 		return a.Index - b.Index
 	})
-	bound := &services{runner: r, cluster: cluster}
-	job.Services = drivers.Services{Nodes: bound, Certificates: r.Certificates.Of(cluster), Records: bound}
 	return job, nil
 }
 
 // driverFor returns the driver that the cluster's template calls for.
-func (r *runner) driverFor(job *drivers.Job) (drivers.Driver, error) {
-	d, err := r.Drivers.For(&job.Template)
+func (c *Conductor) driverFor(job *drivers.Job) (drivers.Driver, error) {
+	d, err := c.Drivers.For(&job.Template)
 	if err != nil {
 		return nil, fault.Permanent(err, "no driver serves this cluster: %v", err)
 	}

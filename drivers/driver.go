@@ -50,8 +50,12 @@ type Driver interface {
 	// permanent (package fault) ends the operation.
 	Run(ctx context.Context, job *Job, step Step) (Outcome, error)
 
-	// Health looks at a finished cluster, some seconds at most. An error means
-	// that nothing could be found out.
+	// Health looks at a cluster that is there, some seconds at most. The
+	// conductor calls it about once a minute for each cluster, also while an
+	// operation changes it. The job has no operation, its nodes are those that
+	// have joined and have not begun to leave, and its services can not change
+	// anything: Nodes and Records answer ErrReadOnly. An error means that
+	// nothing could be found out.
 	Health(ctx context.Context, job *Job) (Health, error)
 }
 

@@ -3,7 +3,8 @@
 package drivers
 
 // Job is all that a driver may know about the work at hand. The values are
-// the driver's own copies, read when the call began.
+// the driver's own copies, read when the call began. A job for Driver.Health
+// has an empty operation.
 type Job struct {
 	Operation Operation
 	Cluster   Cluster

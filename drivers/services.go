@@ -20,6 +20,10 @@ type Services struct {
 // operation over: stop, and write nothing more.
 var ErrSuperseded = errors.New("operation was taken over by another conductor")
 
+// ErrReadOnly is returned by the services of a job that is only there to look
+// at a cluster, see ReadOnly.
+var ErrReadOnly = errors.New("a look at the cluster changes nothing")
+
 // Nodes places, makes and removes the machines of the cluster. Every method
 // is a step: short, repeatable, done already is success.
 type Nodes interface {

@@ -192,6 +192,14 @@ func (c *Cloud) Job(op drivers.Operation) *drivers.Job {
 	}
 }
 
+// Look returns what a driver is told that is only to look at the cluster.
+func (c *Cloud) Look() *drivers.Job {
+	job := c.Job(drivers.Operation{})
+	job.Nodes = slices.DeleteFunc(job.Nodes, func(n drivers.Node) bool { return n.State != drivers.NodeReady })
+	job.Services.Nodes, job.Services.Records = drivers.ReadOnly{}, drivers.ReadOnly{}
+	return job
+}
+
 // Authorities returns the present ones, to sign a tenant's request with.
 func (c *Cloud) Authorities() *ca.Cluster {
 	c.mu.Lock()

@@ -152,7 +152,7 @@ func (t *trial) wantNodes(names ...string) {
 	}
 	slices.Sort(members)
 	t.same("the COE", names, members)
-	t.wantHealthy(job)
+	t.wantHealthy(t.cloud.Look())
 }
 
 func (t *trial) same(who string, want, got []string) {
@@ -521,7 +521,7 @@ func (s Suite) deleteDead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	health, err := s.New().Health(t.Context(), c.cloud.Job(c.cloud.Operation(drivers.Update)))
+	health, err := s.New().Health(t.Context(), c.cloud.Look())
 	if err == nil && health.Status == drivers.Healthy {
 		t.Errorf("a dead cluster is called healthy: %+v", health)
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/keelson/keelson/internal/fault"
 )
 
-// Names of the steps, to inject faults into.
+// Names of the steps and calls, to inject faults into.
 const (
 	StepCertificates = "certificates"
 	StepPlace        = "node.place"
@@ -28,6 +28,8 @@ const (
 	StepRestore      = "coe.restore"
 	StepRebuild      = "node.rebuild"
 	StepDelete       = "node.delete"
+
+	CallHealth = "health" // not a step: the whole of Health
 )
 
 // Version is what clusters are said to run.
@@ -264,7 +266,10 @@ func (d *Driver) record(ctx context.Context, job *drivers.Job) (drivers.Outcome,
 }
 
 // Health implements drivers.Driver.
-func (d *Driver) Health(_ context.Context, job *drivers.Job) (drivers.Health, error) {
+func (d *Driver) Health(ctx context.Context, job *drivers.Job) (drivers.Health, error) {
+	if _, err := d.coe.before(ctx, CallHealth, ""); err != nil {
+		return drivers.Health{}, err
+	}
 	health := drivers.Health{Status: drivers.Healthy, Reasons: map[string]string{"api": "ok"}}
 	for i := range job.Nodes {
 		n := &job.Nodes[i]
