@@ -75,6 +75,8 @@ type Options struct {
 	HealthEvery     time.Duration // how often each cluster's health is looked at; negative: never
 	HealthAtOnce    int           // clusters that are looked at side by side
 	HealthTimeout   time.Duration // one look
+	MachinesEvery   time.Duration // how often each host is asked what runs there; negative: never
+	RepairRest      time.Duration // after a failed repair of a cluster, before the next one
 	Now             func() time.Time
 }
 
@@ -93,6 +95,8 @@ func (o Options) withDefaults() Options {
 	o.HealthEvery = orElse(o.HealthEvery, time.Minute)
 	o.HealthAtOnce = orElse(o.HealthAtOnce, 64)
 	o.HealthTimeout = orElse(o.HealthTimeout, 30*time.Second)
+	o.MachinesEvery = orElse(o.MachinesEvery, time.Minute)
+	o.RepairRest = orElse(o.RepairRest, 15*time.Minute)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -134,6 +138,7 @@ func (c *Conductor) Run(ctx context.Context) error {
 	g.Go(func() error { return c.beat(loops) })
 	g.Go(func() error { return c.Hosts.keep(loops) })
 	g.Go(func() error { return c.watchHealth(loops) })
+	g.Go(func() error { return c.watchMachines(loops) })
 	err := g.Wait()
 	stop(errShutdown)
 	operations.Wait()

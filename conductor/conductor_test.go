@@ -41,6 +41,7 @@ type world struct {
 	driver   drivers.Driver
 	hostDir  string
 	labels   model.Labels // of clusters to be created
+	fault    func(ctx context.Context, call, node string) error
 	sealer   *ca.Sealer
 	template model.ClusterTemplate
 	options  conductor.Options
@@ -65,7 +66,7 @@ func newHostlessWorld(t *testing.T, s *store.Store) *world {
 		T: t, store: s, coe: fake.NewCOE(), hostDir: filepath.Join(t.TempDir(), "host"),
 		hosts: simulated{}, log: slog.NewTextHandler(t.Output(), nil), look: 5 * time.Millisecond, pool: conductor.HostOptions{Keep: 50 * time.Millisecond, ProgressPollPeriod: 10 * time.Millisecond},
 		options: conductor.Options{
-			HealthEvery: -1,
+			HealthEvery: -1, MachinesEvery: -1,
 			Host: "test", Lease: 15 * time.Second, Poll: 20 * time.Millisecond, CancelCheck: 20 * time.Millisecond,
 			RetryFirst: time.Millisecond, RetryMost: 10 * time.Millisecond, StepTimeout: time.Minute, CallTimeout: 20 * time.Second,
 		},
@@ -109,9 +110,15 @@ func (w *world) addHost(name, dir string, memory int) {
 }
 
 // simulated is how the conductors under test reach hosts.
-type simulated struct{}
+type simulated struct {
+	fault func(ctx context.Context, call, node string) error // see simhost.Host
+}
 
-func (simulated) Host(_, uri string) conductor.NodeHost { return simhost.Open(uri) }
+func (s simulated) Host(_, uri string) conductor.NodeHost {
+	host := simhost.Open(uri)
+	host.Fault = s.fault
+	return host
+}
 
 // conduct starts a conductor and returns what stops it.
 func (w *world) conduct() (stop func()) {
@@ -127,10 +134,14 @@ func (w *world) conductOn(s *store.Store) (stop func()) {
 	log := slog.New(w.log)
 	options := w.options
 	options.Owner = uuid.NewString()
+	hosts := w.hosts
+	if _, plain := hosts.(simulated); plain {
+		hosts = simulated{w.fault}
+	}
 	c := conductor.New(conductor.Parts{
 		Store: s, Messages: w.messages, Drivers: drivers.NewRegistry(w.driver),
-		Hosts: conductor.NewHostPool(s, w.machines, w.hosts, log, w.pool),
-		Nodes: w.hosts, Certificates: authorities, Sealer: w.sealer, Networks: w.networks, Logger: log,
+		Hosts: conductor.NewHostPool(s, w.machines, hosts, log, w.pool),
+		Nodes: hosts, Certificates: authorities, Sealer: w.sealer, Networks: w.networks, Logger: log,
 		Catalog: &catalog.Configured{
 			Flavors: []catalog.Flavor{{Name: "small", VCPUs: 1, MemoryMiB: 1024, DiskGiB: 10}},
 			Images: []catalog.Image{

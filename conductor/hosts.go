@@ -91,6 +91,13 @@ type NodeHost interface {
 	// is not on the host is a permanent error, and the node runs on.
 	Rebuild(ctx context.Context, spec lxc.Spec) error
 
+	// Start starts a node that is there and stands still. One that is not there
+	// is a permanent error.
+	Start(ctx context.Context, uuid string) error
+
+	// List returns the nodes that the host has anything of, ours alone.
+	List(ctx context.Context) ([]lxc.Info, error)
+
 	// Delete stops the node and removes all it had on the host.
 	Delete(ctx context.Context, uuid string) error
 

@@ -30,7 +30,13 @@ type runner struct {
 	log    *slog.Logger
 	op     *model.Operation
 	fence  store.Fence
-	driver drivers.Driver
+	driver planner
+}
+
+// planner knows the steps of an operation: the cluster's driver, or [repair].
+type planner interface {
+	Plan(ctx context.Context, job *drivers.Job) ([]drivers.Step, error)
+	Run(ctx context.Context, job *drivers.Job, step drivers.Step) (drivers.Outcome, error)
 }
 
 // run is the whole life of a claimed operation in this process.
@@ -59,7 +65,7 @@ func (r *runner) run(ctx context.Context) {
 func (r *runner) attempt(ctx context.Context) error {
 	if !r.op.Undo {
 		err := r.workUntilDeadline(ctx)
-		if err == nil || !givesUp(err) || r.op.Kind == model.OpDelete {
+		if err == nil || !givesUp(err) || r.op.Kind == model.OpDelete || r.op.Kind == model.OpRepair {
 			return err
 		}
 		reason := r.reason(err)
@@ -129,13 +135,16 @@ func (r *runner) work(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if r.driver, err = r.driverFor(job); err != nil {
+	if r.op.Kind == model.OpRepair {
+		r.driver = repair{r}
+	} else if r.driver, err = r.driverFor(job); err != nil {
 		if r.op.Kind != model.OpDelete || len(job.Nodes) > 0 {
 			return err
 		}
 		return nil // nothing was ever made
 	}
 	switch {
+	case r.op.Kind == model.OpRepair:
 	case renewsRoots(r.op.Kind):
 		err = r.reconcileImages(ctx)
 	case !r.op.Undo:

@@ -186,10 +186,13 @@ func TestWrongSpecificationIsPermanent(t *testing.T) {
 	}
 }
 
-func TestRestartOfAMissingNodeIsPermanent(t *testing.T) {
+func TestStartOfAMissingNodeIsPermanent(t *testing.T) {
 	h := sharedHost(t)
 	if err := h.Restart(t.Context(), h.spec().UUID); !fault.IsPermanent(err) {
 		t.Errorf("got %v", err)
+	}
+	if err := h.Start(t.Context(), h.spec().UUID); !fault.IsPermanent(err) {
+		t.Errorf("start: %v", err)
 	}
 }
 

@@ -200,6 +200,22 @@ func (h *Host) Restart(ctx context.Context, uuid string) error {
 	})
 }
 
+// Start starts a node that stands still, with the root and the limits it has.
+// One that runs is left alone; one that is not there is a permanent error.
+func (h *Host) Start(ctx context.Context, uuid string) error {
+	return h.do(ctx, uuid, "start node "+uuid, func(s *session) error {
+		domain, err := s.domain(uuid)
+		if err != nil {
+			return err
+		}
+		if domain == nil {
+			return fault.Permanent(nil, "node %s is not on host %s", uuid, h.name)
+		}
+		defer func() { _ = domain.Free() }()
+		return s.start(domain)
+	})
+}
+
 // Delete kills the node and removes all it had on the host. A node that is
 // gone, or was never made whole, is success.
 func (h *Host) Delete(ctx context.Context, uuid string) error {

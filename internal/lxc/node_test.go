@@ -614,22 +614,37 @@ func TestRestartKeepsDataAddressAndLimits(t *testing.T) {
 			t.Errorf("memory limit became %s", limit)
 		}
 	}
-	// Ensure starts a node that was stopped from inside.
-	if err := syscall.Kill(n.init, syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the node has stopped", func() error {
-		if state, err := h.State(t.Context(), n.UUID); err != nil || state != StateStopped {
-			return fmt.Errorf("it is %s, %w", state, err)
+	// Ensure and Start start a node that was stopped from inside, and leave it
+	// alone once it runs.
+	for name, start := range map[string]func() error{
+		"Ensure": func() error { return h.Ensure(t.Context(), n.Spec) },
+		"Start":  func() error { return h.Start(t.Context(), n.UUID) },
+	} {
+		n.dockerAnswers(t) // its init takes no signal before it is ready for one
+		if err := syscall.Kill(n.init, syscall.SIGTERM); err != nil {
+			t.Fatal(err)
 		}
-		return nil
-	})
-	if err := h.Ensure(t.Context(), n.Spec); err != nil {
-		t.Fatal(err)
-	}
-	n.findInit(t)
-	if data := n.run(t, "cat", "/root/data"); data != "kept" {
-		t.Errorf("data on the root became %q", data)
+		eventually(t, "the node has stopped", func() error {
+			if state, err := h.State(t.Context(), n.UUID); err != nil || state != StateStopped {
+				return fmt.Errorf("it is %s, %w", state, err)
+			}
+			return nil
+		})
+		if err := start(); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		n.findInit(t)
+		running := n.init
+		if err := start(); err != nil {
+			t.Fatalf("%s again: %v", name, err)
+		}
+		n.findInit(t)
+		if n.init != running {
+			t.Errorf("%s has started the node twice", name)
+		}
+		if data := n.run(t, "cat", "/root/data"); data != "kept" {
+			t.Errorf("data on the root became %q", data)
+		}
 	}
 }
 

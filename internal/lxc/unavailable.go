@@ -46,6 +46,9 @@ func (*Host) Rebuild(context.Context, Spec) error { return unavailable() }
 // State fails.
 func (*Host) State(context.Context, string) (State, error) { return "", unavailable() }
 
+// Start fails.
+func (*Host) Start(context.Context, string) error { return unavailable() }
+
 // Restart fails.
 func (*Host) Restart(context.Context, string) error { return unavailable() }
 

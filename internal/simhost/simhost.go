@@ -36,7 +36,7 @@ func IsURI(uri string) bool { return strings.HasPrefix(uri, Scheme+":") }
 type Host struct {
 	dir string
 	err error
-	// Fault, if set, is asked before each call ("ensure", "rebuild", "delete", "probe")
+	// Fault, if set, is asked before each call ("ensure", "rebuild", "start", "delete", "list", "probe")
 	// and makes it fail, or hang until ctx ends.
 	Fault func(ctx context.Context, call, node string) error
 }
@@ -60,7 +60,7 @@ func (h *Host) Ensure(ctx context.Context, spec lxc.Spec) error {
 		return err
 	}
 	if _, err := os.Stat(h.file(spec.UUID)); err == nil {
-		return nil
+		return h.run(spec.UUID)
 	}
 	return h.write(spec)
 }
@@ -96,8 +96,34 @@ func (h *Host) write(spec lxc.Spec) error {
 	if err := os.WriteFile(file+".new", content, 0o600); err != nil {
 		return fmt.Errorf("making node %s: %w", spec.UUID, err)
 	}
-	return os.Rename(file+".new", file)
+	if err := os.Rename(file+".new", file); err != nil {
+		return err
+	}
+	return h.run(spec.UUID)
 }
+
+// Start starts a node that stands still; one that is not there is a permanent
+// error.
+func (h *Host) Start(ctx context.Context, uuid string) error {
+	if err := h.answers(ctx, "start", uuid); err != nil {
+		return err
+	}
+	if _, err := os.Stat(h.file(uuid)); err != nil {
+		return fault.Permanent(err, "node %s is not on the host", uuid)
+	}
+	return h.run(uuid)
+}
+
+// run makes the node run.
+func (h *Host) run(uuid string) error {
+	if err := os.Remove(h.stopped(uuid)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("starting node %s: %w", uuid, err)
+	}
+	return nil
+}
+
+// Stop makes the node stand still, as its own root user can.
+func (h *Host) Stop(uuid string) error { return os.WriteFile(h.stopped(uuid), nil, 0o600) }
 
 // Delete removes the node; one that is gone is success.
 func (h *Host) Delete(ctx context.Context, uuid string) error {
@@ -107,7 +133,33 @@ func (h *Host) Delete(ctx context.Context, uuid string) error {
 	if err := os.Remove(h.file(uuid)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("removing node %s: %w", uuid, err)
 	}
-	return nil
+	return h.run(uuid)
+}
+
+// List returns the nodes on the host.
+func (h *Host) List(ctx context.Context) ([]lxc.Info, error) {
+	if err := h.answers(ctx, "list", ""); err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(h.dir)
+	if err != nil {
+		return nil, fmt.Errorf("listing nodes: %w", err)
+	}
+	stopped := make(map[string]bool)
+	var nodes []lxc.Info
+	for _, e := range entries {
+		if uuid, ok := strings.CutSuffix(e.Name(), ".stopped"); ok {
+			stopped[uuid] = true
+		} else if uuid, ok := strings.CutSuffix(e.Name(), ".json"); ok {
+			nodes = append(nodes, lxc.Info{UUID: uuid, State: lxc.StateRunning})
+		}
+	}
+	for i := range nodes {
+		if stopped[nodes[i].UUID] {
+			nodes[i].State = lxc.StateStopped
+		}
+	}
+	return nodes, nil
 }
 
 // Probe tells whether the host answers.
@@ -142,6 +194,11 @@ func (h *Host) Node(uuid string) (lxc.Spec, error) {
 }
 
 func (h *Host) file(uuid string) string { return filepath.Join(h.dir, filepath.Base(uuid)+".json") }
+
+// stopped is the file that is there while the node stands still.
+func (h *Host) stopped(uuid string) string {
+	return filepath.Join(h.dir, filepath.Base(uuid)+".stopped")
+}
 
 func (h *Host) answers(ctx context.Context, call, node string) error {
 	if h.err != nil {

@@ -168,7 +168,7 @@ func (s *Store) ClaimJob(ctx context.Context, name string, every time.Duration) 
 	due := "(next_run IS NULL OR next_run <= " + s.clock.now + ")"
 	const doing = "claim a periodic job"
 	var jobs []periodicJob
-	if err := s.read(ctx).Where("name = ?", name).Where("NOT "+due).Find(&jobs).Error; err != nil || len(jobs) > 0 {
+	if err := s.read(ctx).Where("name = ?", name).Where("NOT " + due).Find(&jobs).Error; err != nil || len(jobs) > 0 {
 		return false, failed(doing, err)
 	}
 	var mine bool
