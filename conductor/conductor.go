@@ -93,7 +93,7 @@ func (o Options) withDefaults() Options {
 	o.RetryMost = orElse(o.RetryMost, 5*time.Second)
 	o.ShutdownTimeout = orElse(o.ShutdownTimeout, 5*time.Second)
 	o.HealthEvery = orElse(o.HealthEvery, time.Minute)
-	o.HealthAtOnce = orElse(o.HealthAtOnce, 64)
+	o.HealthAtOnce = orElse(o.HealthAtOnce, 256)
 	o.HealthTimeout = orElse(o.HealthTimeout, 30*time.Second)
 	o.MachinesEvery = orElse(o.MachinesEvery, time.Minute)
 	o.RepairRest = orElse(o.RepairRest, 15*time.Minute)

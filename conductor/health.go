@@ -30,7 +30,7 @@ func (c *Conductor) watchHealth(ctx context.Context) error {
 	if c.opts.HealthEvery < 0 {
 		return nil
 	}
-	idle := min(max(c.opts.HealthEvery/60, 10*time.Millisecond), time.Second)
+	idle := min(max(c.opts.HealthEvery/30, 10*time.Millisecond), 2*time.Second)
 	free := make(chan struct{}, c.opts.HealthAtOnce)
 	for range cap(free) {
 		free <- struct{}{}
@@ -96,11 +96,7 @@ func (c *Conductor) dueForHealth(ctx context.Context, limit int) ([]look, error)
 	if err != nil {
 		return nil, err
 	}
-	groups, err := c.Store.NodeGroups(ctx, ids...)
-	if err != nil {
-		return nil, err
-	}
-	nodes, err := c.Store.Nodes(ctx, ids...)
+	groups, nodes, err := c.Store.ForDrivers(ctx, ids)
 	if err != nil {
 		return nil, err
 	}

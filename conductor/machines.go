@@ -32,7 +32,7 @@ func (c *Conductor) watchMachines(ctx context.Context) error {
 	if c.opts.MachinesEvery < 0 {
 		return nil
 	}
-	idle := min(max(c.opts.MachinesEvery/60, 10*time.Millisecond), time.Second)
+	idle := min(max(c.opts.MachinesEvery/30, 10*time.Millisecond), 2*time.Second)
 	for {
 		hosts, err := c.Store.DueHosts(ctx, c.opts.MachinesEvery, hostsAtOnce)
 		if err == nil {

@@ -25,28 +25,33 @@ func (s *Store) dueCheck() string {
 }
 
 // DueClusters returns clusters in one of the statuses whose health is to be
-// looked at, the longest due first, at most limit. They are not due again until
-// about the time every has passed, so nobody else gets them.
+// looked at, the longest due first, at most limit, with what a driver needs to
+// know of them and their health. They are not due again until about the time
+// every has passed, so nobody else gets them.
 func (s *Store) DueClusters(ctx context.Context, statuses []model.Status, every time.Duration, limit int) ([]model.Cluster, error) {
 	var clusters []model.Cluster
-	err := claimDue(ctx, s, "claim clusters to look at", &clusters, every, limit, func(db *gorm.DB) *gorm.DB {
+	columns := []string{
+		"id", "uuid", "project_id", "user_id", "name", "cluster_template_id", "labels", "api_address", "driver_state", "ca_generation",
+		"health_status", "health_status_reason",
+	}
+	err := claimDue(ctx, s, "claim clusters to look at", &clusters, columns, every, limit, func(db *gorm.DB) *gorm.DB {
 		return db.Where("status IN ?", statuses)
 	}, func(c *model.Cluster) int64 { return c.ID })
 	return clusters, err
 }
 
 // DueHosts returns hosts that carry nodes and are to be asked what runs there,
-// in the manner of DueClusters.
+// in the manner of DueClusters, with what is needed to ask them.
 func (s *Store) DueHosts(ctx context.Context, every time.Duration, limit int) ([]model.Host, error) {
 	var hosts []model.Host
-	err := claimDue(ctx, s, "claim hosts to look at", &hosts, every, limit, func(db *gorm.DB) *gorm.DB {
+	err := claimDue(ctx, s, "claim hosts to look at", &hosts, []string{"id", "uuid", "name", "libvirt_uri"}, every, limit, func(db *gorm.DB) *gorm.DB {
 		return db.Where("state IN ?", []model.HostState{model.HostReady, model.HostDraining}).
 			Where("EXISTS (SELECT 1 FROM nodes WHERE nodes.host_id = hosts.uuid)")
 	}, func(h *model.Host) int64 { return h.ID })
 	return hosts, err
 }
 
-func claimDue[T any](ctx context.Context, s *Store, doing string, rows *[]T, every time.Duration, limit int,
+func claimDue[T any](ctx context.Context, s *Store, doing string, rows *[]T, columns []string, every time.Duration, limit int,
 	which func(*gorm.DB) *gorm.DB, id func(*T) int64,
 ) error {
 	// Most of the time nothing is due, and to see that takes no transaction.
@@ -57,7 +62,7 @@ func claimDue[T any](ctx context.Context, s *Store, doing string, rows *[]T, eve
 	}
 	return s.write(ctx, doing, func(tx *gorm.DB) error {
 		*rows = nil
-		if err := tx.Clauses(skipLocked).Where("id IN ?", ids).Where(s.dueCheck()).Order("id").Find(rows).Error; err != nil || len(*rows) == 0 {
+		if err := tx.Clauses(skipLocked).Select(columns).Where("id IN ?", ids).Where(s.dueCheck()).Order("id").Find(rows).Error; err != nil || len(*rows) == 0 {
 			return err
 		}
 		claimed := make([]int64, len(*rows))
@@ -68,16 +73,44 @@ func claimDue[T any](ctx context.Context, s *Store, doing string, rows *[]T, eve
 	})
 }
 
-// NodesOn returns the nodes that have room on the hosts, by host uuid, in one
-// query.
+// ForDrivers returns the node groups (oldest first) and nodes (in no order) of
+// the clusters, by cluster uuid, with the columns that drivers are told of, in
+// two queries.
+func (s *Store) ForDrivers(ctx context.Context, clusterUUIDs []string) (map[string][]model.NodeGroup, map[string][]model.Node, error) {
+	const doing = "read what drivers are told"
+	var groups []model.NodeGroup
+	err := s.read(ctx).Select("uuid", "cluster_id", "name", "role", "node_count", "labels").
+		Where("cluster_id IN ?", clusterUUIDs).Order("id").Find(&groups).Error
+	if err != nil {
+		return nil, nil, failed(doing, err)
+	}
+	var nodes []model.Node
+	err = s.read(ctx).Select("uuid", "cluster_id", "node_group_id", "name", "ordinal", "role", "state", "image", "revision", "host_id", "address", "coe_id", "machine").
+		Where("cluster_id IN ?", clusterUUIDs).Find(&nodes).Error
+	if err != nil {
+		return nil, nil, failed(doing, err)
+	}
+	groupsOf := make(map[string][]model.NodeGroup, len(clusterUUIDs))
+	for _, g := range groups {
+		groupsOf[g.ClusterID] = append(groupsOf[g.ClusterID], g)
+	}
+	nodesOf := make(map[string][]model.Node, len(clusterUUIDs))
+	for _, n := range nodes {
+		nodesOf[n.ClusterID] = append(nodesOf[n.ClusterID], n)
+	}
+	return groupsOf, nodesOf, nil
+}
+
+// NodesOn returns the nodes that have room on the hosts, by host uuid: what
+// they are and how their machines were, in one query.
 func (s *Store) NodesOn(ctx context.Context, hostUUIDs ...string) (map[string][]model.Node, error) {
 	found := make(map[string][]model.Node, len(hostUUIDs))
 	if len(hostUUIDs) == 0 {
 		return found, nil
 	}
 	var nodes []model.Node
-	err := s.read(ctx).Select("id", "uuid", "cluster_id", "name", "state", "host_id", "machine", "created_at").
-		Where("host_id IN ?", hostUUIDs).Order("id").Find(&nodes).Error
+	err := s.read(ctx).Select("uuid", "cluster_id", "name", "state", "host_id", "machine").
+		Where("host_id IN ?", hostUUIDs).Find(&nodes).Error
 	if err != nil {
 		return nil, failed("read the nodes of hosts", err)
 	}

@@ -121,6 +121,9 @@ func TestHostsWithNodesAreDue(t *testing.T) {
 		}
 		on, err := s.NodesOn(t.Context(), h.UUID)
 		must(t, err)
+		if h := due[0]; h.Name == "" {
+			t.Errorf("host without its name: %+v", h)
+		}
 		if got := on[h.UUID]; len(got) != 1 || got[0].UUID != n.UUID || got[0].State != model.NodeReady {
 			t.Errorf("nodes on the host: %+v", on)
 		}
