@@ -35,6 +35,7 @@ type AllocationRequest struct {
 	CPUs      int
 	MemoryMiB int
 	DiskGiB   int
+	Owner     string // under whose name Reserved finds it; empty: under nobody's
 }
 
 // Allocation is a machine reserved in Ironic.
@@ -103,6 +104,9 @@ func (c *Client) createAllocation(ctx context.Context, req AllocationRequest) (A
 		}
 	}
 	opts := allocations.CreateOpts{ResourceClass: req.ResourceClass, Traits: req.Traits, CandidateNodes: candidates}
+	if req.Owner != "" {
+		opts.Extra = map[string]string{extraOwner: req.Owner}
+	}
 	if uuid.Validate(req.Key) == nil {
 		opts.UUID = req.Key
 	} else {

@@ -35,6 +35,10 @@ type Sealer struct {
 	keys    map[string]cipher.AEAD
 }
 
+// KeyID returns the id of the key that seals. Keys made by LoadOrCreateKeyFile
+// have random ones, so it tells one cloud from another.
+func (s *Sealer) KeyID() string { return s.current }
+
 // LoadKeyFile reads the master keys. Each line holds a key's id, white space
 // and the key: 32 bytes in base64. The first key seals, all of them open;
 // empty lines and lines that begin with # are skipped. A file that everyone
