@@ -15,6 +15,7 @@ import (
 type BareMetal struct {
 	Ironic *ironic.Client
 	Image  ironic.Image
+	Owner  string // names this cloud's Keelson, should it share its Ironic with another
 	// LibvirtURI is where a host's libvirt listens, with {address} for the
 	// host's address; a node's extra may name another one.
 	LibvirtURI string
@@ -26,7 +27,7 @@ type BareMetal struct {
 // Allocate implements Machines.
 func (b *BareMetal) Allocate(ctx context.Context, host string, wish MachineWish) (ironic.Allocation, ironic.Result, error) {
 	return b.Ironic.Allocate(ctx, ironic.AllocationRequest{
-		Key: host, ResourceClass: wish.ResourceClass, Traits: wish.Traits, Avoid: wish.Avoid,
+		Key: host, ResourceClass: wish.ResourceClass, Traits: wish.Traits, Avoid: wish.Avoid, Owner: b.Owner,
 		CPUs: wish.VCPUs, MemoryMiB: wish.MemoryMiB, DiskGiB: wish.DiskGiB,
 	})
 }
@@ -65,6 +66,11 @@ func (b *BareMetal) Describe(ctx context.Context, machine string) (*Machine, err
 		m.LibvirtURI = strings.ReplaceAll(b.LibvirtURI, "{address}", n.Address)
 	}
 	return m, nil
+}
+
+// Reserved lists what is reserved in Ironic under our name.
+func (b *BareMetal) Reserved(ctx context.Context) ([]ironic.Allocation, error) {
+	return b.Ironic.Reserved(ctx, b.Owner)
 }
 
 // Release implements Machines.

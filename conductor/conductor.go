@@ -49,6 +49,7 @@ type Parts struct {
 	Nodes        NodeHosts
 	Certificates *ca.CA
 	Sealer       *ca.Sealer
+	Sweeper      *Sweeper // nil: nobody looks for orphans
 	Catalog      Catalog
 	Networks     ipam.Networks
 	Nameservers  []netip.Addr
@@ -77,6 +78,11 @@ type Options struct {
 	HealthTimeout   time.Duration // one look
 	MachinesEvery   time.Duration // how often each host is asked what runs there; negative: never
 	RepairRest      time.Duration // after a failed repair of a cluster, before the next one
+	SweepEvery      time.Duration // how often orphans are looked for, by one of all conductors; negative: never
+	SweepRemoves    bool          // orphans are removed, not only told of
+	HistoryKept     time.Duration // how long ended operations are kept; negative: for ever
+	HistoryLeast    int           // of each cluster so many are kept, however old
+	PruneEvery      time.Duration
 	Now             func() time.Time
 }
 
@@ -97,6 +103,10 @@ func (o Options) withDefaults() Options {
 	o.HealthTimeout = orElse(o.HealthTimeout, 30*time.Second)
 	o.MachinesEvery = orElse(o.MachinesEvery, time.Minute)
 	o.RepairRest = orElse(o.RepairRest, 15*time.Minute)
+	o.SweepEvery = orElse(o.SweepEvery, time.Hour)
+	o.HistoryKept = orElse(o.HistoryKept, 30*24*time.Hour)
+	o.HistoryLeast = orElse(o.HistoryLeast, 10)
+	o.PruneEvery = orElse(o.PruneEvery, time.Hour)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -139,6 +149,12 @@ func (c *Conductor) Run(ctx context.Context) error {
 	g.Go(func() error { return c.Hosts.keep(loops) })
 	g.Go(func() error { return c.watchHealth(loops) })
 	g.Go(func() error { return c.watchMachines(loops) })
+	if c.Sweeper != nil {
+		g.Go(func() error { return c.share(loops, "sweep", c.opts.SweepEvery, c.sweep) })
+	}
+	if c.opts.HistoryKept > 0 {
+		g.Go(func() error { return c.share(loops, "prune", c.opts.PruneEvery, c.prune) })
+	}
 	err := g.Wait()
 	stop(errShutdown)
 	operations.Wait()

@@ -66,7 +66,7 @@ func newHostlessWorld(t *testing.T, s *store.Store) *world {
 		T: t, store: s, coe: fake.NewCOE(), hostDir: filepath.Join(t.TempDir(), "host"),
 		hosts: simulated{}, log: slog.NewTextHandler(t.Output(), nil), look: 5 * time.Millisecond, pool: conductor.HostOptions{Keep: 50 * time.Millisecond, ProgressPollPeriod: 10 * time.Millisecond},
 		options: conductor.Options{
-			HealthEvery: -1, MachinesEvery: -1,
+			HealthEvery: -1, MachinesEvery: -1, SweepEvery: -1, HistoryKept: -1,
 			Host: "test", Lease: 15 * time.Second, Poll: 20 * time.Millisecond, CancelCheck: 20 * time.Millisecond,
 			RetryFirst: time.Millisecond, RetryMost: 10 * time.Millisecond, StepTimeout: time.Minute, CallTimeout: 20 * time.Second,
 		},
@@ -141,7 +141,7 @@ func (w *world) conductOn(s *store.Store) (stop func()) {
 	c := conductor.New(conductor.Parts{
 		Store: s, Messages: w.messages, Drivers: drivers.NewRegistry(w.driver),
 		Hosts: conductor.NewHostPool(s, w.machines, hosts, log, w.pool),
-		Nodes: hosts, Certificates: authorities, Sealer: w.sealer, Networks: w.networks, Logger: log,
+		Nodes: hosts, Sweeper: w.sweeper(), Certificates: authorities, Sealer: w.sealer, Networks: w.networks, Logger: log,
 		Catalog: &catalog.Configured{
 			Flavors: []catalog.Flavor{{Name: "small", VCPUs: 1, MemoryMiB: 1024, DiskGiB: 10}},
 			Images: []catalog.Image{
