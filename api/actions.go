@@ -115,7 +115,7 @@ func (a *API) upgradeCluster(c *call) (response, error) {
 			}
 		}
 	}
-	operation, err := a.Store.UpgradeCluster(c.Context(), cluster.UUID, template.UUID, upgraded, batch, renewable, c.operation(a.config.OperationTimeout))
+	operation, err := a.Store.UpgradeCluster(c.Context(), cluster.UUID, template.UUID, upgraded, batch, renewable, a.operation(c, a.config.OperationTimeout))
 	if status, refused := errors.AsType[*store.StatusError](err); refused {
 		return response{}, badRequest("Upgrading a cluster is not possible when its status is %q.", status.Status)
 	}

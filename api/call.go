@@ -75,8 +75,8 @@ func (c *call) scope() store.Scope {
 }
 
 // operation describes who asks for the work that begins.
-func (c *call) operation(deadline time.Duration) store.NewOperation {
-	return store.NewOperation{UserID: c.caller.userID, RequestID: requestID(c.Context()), Deadline: deadline}
+func (a *API) operation(c *call, deadline time.Duration) store.NewOperation {
+	return store.NewOperation{UserID: c.caller.userID, RequestID: requestID(c.Context()), Deadline: deadline, MaxQueue: a.config.MaxPending}
 }
 
 // cluster finds the cluster that the path names.

@@ -270,7 +270,7 @@ func (a *API) makeCluster(c *call, n newCluster) (*model.Cluster, []model.NodeGr
 	if n.masterCount > 1 && !cluster.MasterLBEnabled {
 		return nil, nil, badRequest("The master_count must be 1 when master_lb_enabled is false.")
 	}
-	operation, err := a.Store.CreateCluster(c.Context(), cluster, groups, a.config.MaxClusters, c.operation(a.deadline(cluster)))
+	operation, err := a.Store.CreateCluster(c.Context(), cluster, groups, a.config.MaxClusters, a.operation(c, a.deadline(cluster)))
 	if err != nil { // the template may have been deleted by now
 		return nil, nil, n.templateError(foundAs("ClusterTemplate", n.template, err))
 	}
@@ -511,7 +511,7 @@ func (a *API) changeCluster(c *call, cluster *model.Cluster, want clusterChange)
 
 // scale stores a group's new count and the operation that brings it about.
 func (a *API) scale(c *call, group *model.NodeGroup, count int, remove []string, allowed func(model.Status) bool) error {
-	operation, err := a.Store.ScaleNodeGroup(c.Context(), group.ClusterID, group.UUID, count, remove, allowed, c.operation(a.config.OperationTimeout))
+	operation, err := a.Store.ScaleNodeGroup(c.Context(), group.ClusterID, group.UUID, count, remove, allowed, a.operation(c, a.config.OperationTimeout))
 	if errors.Is(err, store.ErrStatus) {
 		return nil // see changeCluster
 	}
@@ -530,7 +530,7 @@ func (a *API) deleteCluster(c *call) (response, error) {
 	if err := c.authorize(targetCluster(cluster)); err != nil {
 		return response{}, err
 	}
-	operation, err := a.Store.DeleteCluster(c.Context(), cluster.UUID, c.operation(a.config.OperationTimeout))
+	operation, err := a.Store.DeleteCluster(c.Context(), cluster.UUID, a.operation(c, a.config.OperationTimeout))
 	if err != nil {
 		return response{}, foundAs("Cluster", c.PathValue("ident"), err)
 	}

@@ -593,7 +593,7 @@ func (w *world) joined(cluster string, addresses ...string) {
 	w.t.Helper()
 	ctx := w.t.Context()
 	op := w.operations(cluster)[0]
-	claimed, err := w.store.Claim(ctx, op.UUID, "test", time.Minute)
+	claimed, err := w.store.Claim(ctx, op.UUID, "test", time.Minute, 0)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -741,4 +741,34 @@ func TestActions_6_2_Upgrade(t *testing.T) {
 		}
 		w.ask("ann", "DELETE", "/v1/clusters/c", nil).want(204) // supersedes it
 	})
+}
+
+// With too many operations waiting the API asks clients to come back later, and
+// nothing has happened. A cluster can be deleted all the same.
+func TestTooMuchWorkIsAnswered503(t *testing.T) {
+	each(t, func(w *world) {
+		body := object{"cluster_template_id": w.template(swarm())}
+		id := w.cluster(body)
+		w.finish(id, model.CreateComplete)
+		w.cluster(body)
+		w.cluster(body)
+		announced := w.announced.Load()
+		for range 2 {
+			a := w.ask("ann", "POST", "/v1/clusters", body).want(503)
+			a.saying("Too many operations wait")
+			if after := a.header.Get("Retry-After"); after != "10" {
+				w.t.Errorf("Retry-After is %q", after)
+			}
+		}
+		w.ask("ann", "POST", "/v1/clusters/"+id+"/actions/resize", object{"node_count": 5}, version17).want(503)
+		w.ask("ann", "PATCH", "/v1/clusters/"+id, patchOf("replace", "/node_count", 5)).want(503)
+		w.ask("ann", "GET", "/v1/clusters/"+id, nil).want(200).is("status", "CREATE_COMPLETE")
+		if n := len(w.ask("ann", "GET", "/v1/clusters", nil).want(200).items("clusters")); n != 3 {
+			w.t.Errorf("%d clusters", n)
+		}
+		if now := w.announced.Load(); now != announced {
+			w.t.Error("something was announced")
+		}
+		w.ask("ann", "DELETE", "/v1/clusters/"+id, nil).want(204)
+	}, func(c *api.Config, _ *api.Deps) { c.MaxPending = 2 })
 }

@@ -21,6 +21,7 @@ type Config struct {
 	ProxyHeaders     bool          // believe X-Forwarded-Proto and -Host, [oslo_middleware] enable_proxy_headers_parsing
 	MaxClusters      int           // quota of a project that has none stored, [quotas] max_clusters_per_project
 	OperationTimeout time.Duration // of operations that no create_timeout bounds
+	MaxPending       int           // operations that may wait for a conductor before more are refused; 0: any number
 	ServiceDownTime  time.Duration // silence after which a conductor counts as down; 0 means 180 s
 	// DisabledByFile makes /healthcheck answer 503 while a file of that name
 	// exists, for load balancers; empty means never.

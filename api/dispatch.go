@@ -199,10 +199,13 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("Allow", strings.Join(e.Allow, ", "))
 	}
 	if e.Status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "5") // seconds
+		w.Header().Set("Retry-After", retryAfter)
 	}
 	a.write(w, r, e.Status, e.wire(namesJSON(r.Header)))
 }
+
+// retryAfter is when clients may come back after a 503, in seconds.
+const retryAfter = "10"
 
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 

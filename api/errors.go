@@ -73,6 +73,7 @@ var sentinels = []struct {
 	{catalog.ErrAmbiguous, http.StatusConflict, "Several resources have a name that the request uses. Please use the id instead."},
 	{catalog.ErrUnavailable, http.StatusServiceUnavailable, "A service that knows what the request names is temporarily unavailable."},
 	{keystone.ErrUnavailable, http.StatusServiceUnavailable, "The Keystone service is temporarily unavailable."},
+	{store.ErrBusy, http.StatusServiceUnavailable, "Too many operations wait to be worked on. Please try again later."},
 	{context.Canceled, 499, "The request was given up by the client."},
 }
 

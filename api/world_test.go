@@ -393,7 +393,7 @@ func (w *world) finish(cluster string, status model.Status) {
 		if op.State.Terminal() {
 			continue
 		}
-		claimed, err := w.store.Claim(ctx, op.UUID, "test", time.Minute)
+		claimed, err := w.store.Claim(ctx, op.UUID, "test", time.Minute, 0)
 		if err != nil {
 			w.t.Fatal(err)
 		}

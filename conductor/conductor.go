@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -72,7 +73,10 @@ type Options struct {
 	CallTimeout     time.Duration // one try
 	RetryFirst      time.Duration // pause after the first temporary error
 	RetryMost       time.Duration // longest pause
-	ShutdownTimeout time.Duration // to write outcomes once the process must end
+	Drain           time.Duration // how long step calls under way may go on once the process must end; negative: not at all
+	ShutdownTimeout time.Duration // to write outcomes after that
+	PerProject      int           // operations of one project that all conductors have in hand at once; 0: any number
+	StartsPerHost   int           // nodes that this conductor starts or rebuilds on one host at once; 0: any number
 	HealthEvery     time.Duration // how often each cluster's health is looked at; negative: never
 	HealthAtOnce    int           // clusters that are looked at side by side
 	HealthTimeout   time.Duration // one look
@@ -97,6 +101,7 @@ func (o Options) withDefaults() Options {
 	o.CallTimeout = orElse(o.CallTimeout, 30*time.Second)
 	o.RetryFirst = orElse(o.RetryFirst, 200*time.Millisecond)
 	o.RetryMost = orElse(o.RetryMost, 5*time.Second)
+	o.Drain = orElse(o.Drain, 20*time.Second)
 	o.ShutdownTimeout = orElse(o.ShutdownTimeout, 5*time.Second)
 	o.HealthEvery = orElse(o.HealthEvery, time.Minute)
 	o.HealthAtOnce = orElse(o.HealthAtOnce, 256)
@@ -124,18 +129,24 @@ func orElse[T comparable](v, otherwise T) T {
 // Conductor claims operations and works on them. Use New, then Run once.
 type Conductor struct {
 	Parts
-	opts  Options
-	slots chan struct{} // one token per operation under way
-	wake  chan struct{} // asks for a look at the database now
+	opts   Options
+	slots  chan struct{} // one token per operation under way
+	wake   chan struct{} // asks for a look at the database now
+	behind atomic.Bool   // operations wait that could be worked on
+	starts *hostSlots
 }
 
 // New returns a conductor that does nothing until Run.
 func New(p Parts, o Options) *Conductor {
 	o = o.withDefaults()
-	return &Conductor{Parts: p, opts: o, slots: make(chan struct{}, o.Workers), wake: make(chan struct{}, 1)}
+	return &Conductor{
+		Parts: p, opts: o, slots: make(chan struct{}, o.Workers), wake: make(chan struct{}, 1),
+		starts: &hostSlots{most: o.StartsPerHost, taken: make(map[string]int)},
+	}
 }
 
-// Run works until ctx ends, then hands its operations over and returns nil.
+// Run works until ctx ends. Then it lets the step calls under way come to their
+// end, as far as Drain allows, hands its operations over and returns nil.
 func (c *Conductor) Run(ctx context.Context) error {
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
@@ -164,36 +175,44 @@ func (c *Conductor) Run(ctx context.Context) error {
 	return err
 }
 
-// consume starts operations that messages tell of.
+// consume starts operations that messages tell of. While there is more to do
+// than this conductor can, messages only say that there is more: whose turn it
+// is the database knows.
 func (c *Conductor) consume(ctx, work context.Context, operations *sync.WaitGroup) error {
 	return c.Messages.Consume(ctx, func(ctx context.Context, d *queue.Delivery) {
-		select {
-		case c.slots <- struct{}{}:
-		case <-ctx.Done():
-			return // unacknowledged: the broker gives it to another conductor
+		if c.behind.Load() || !c.tryStart(ctx, work, operations, d.Message.Operation) {
+			c.behind.Store(true)
+			c.lookNow()
 		}
-		c.start(ctx, work, operations, d.Message.Operation)
 		d.Ack()
 	})
 }
 
-// poll starts operations that no message told of, or whose conductor died.
+// poll starts operations that no message told of, whose conductor died, or that
+// had to wait for their turn.
 func (c *Conductor) poll(ctx, work context.Context, operations *sync.WaitGroup) error {
 	tick := time.NewTicker(c.opts.Poll)
 	defer tick.Stop()
+	var ids []string // claimable when last asked, in turn
+	var asked time.Time
 	for {
-		free := cap(c.slots) - len(c.slots)
-		if free > 0 {
-			ids, err := c.Store.Claimable(ctx, free)
-			if err != nil && ctx.Err() == nil {
-				c.Logger.Warn("could not look for work", "error", err)
-			}
-			for _, id := range ids {
-				select {
-				case c.slots <- struct{}{}:
-					c.start(ctx, work, operations, id)
-				case <-ctx.Done():
+		if free := cap(c.slots) - len(c.slots); free > 0 {
+			// With much to do, one question serves for several free slots.
+			if len(ids) == 0 || time.Since(asked) > c.opts.Poll/4 {
+				var err error
+				if ids, err = c.Store.Claimable(ctx, free+cap(c.slots), c.opts.PerProject); err != nil && ctx.Err() == nil {
+					c.Logger.Warn("could not look for work", "error", err)
 				}
+				asked = time.Now()
+				c.behind.Store(len(ids) > free)
+			}
+			before := len(c.slots)
+			for len(ids) > 0 && c.tryStart(ctx, work, operations, ids[0]) {
+				ids = ids[1:]
+			}
+			// Other conductors had the same list and took a part of it.
+			if len(ids) == 0 && c.behind.Load() && len(c.slots) > before {
+				c.lookNow()
 			}
 		}
 		select {
@@ -205,11 +224,25 @@ func (c *Conductor) poll(ctx, work context.Context, operations *sync.WaitGroup) 
 	}
 }
 
+// tryStart starts the operation unless all slots are taken.
+func (c *Conductor) tryStart(ctx, work context.Context, operations *sync.WaitGroup, id string) bool {
+	if ctx.Err() != nil {
+		return false
+	}
+	select {
+	case c.slots <- struct{}{}:
+		c.start(ctx, work, operations, id)
+		return true
+	default:
+		return false
+	}
+}
+
 // start claims the operation and works on it; the caller holds a slot, which
 // start gives back. An operation that can not be claimed is someone else's, or
 // not due, or ended: the poll finds it when that changes.
 func (c *Conductor) start(ctx, work context.Context, operations *sync.WaitGroup, id string) {
-	op, err := c.Store.Claim(ctx, id, c.opts.Owner, c.opts.Lease)
+	op, err := c.Store.Claim(ctx, id, c.opts.Owner, c.opts.Lease, c.opts.PerProject)
 	if err != nil {
 		<-c.slots
 		if !errors.Is(err, store.ErrNotClaimable) && !errors.Is(err, store.ErrNotFound) && ctx.Err() == nil {

@@ -40,7 +40,8 @@ type world struct {
 	coe      *fake.COE
 	driver   drivers.Driver
 	hostDir  string
-	labels   model.Labels // of clusters to be created
+	project  string       // of clusters to be created
+	labels   model.Labels // likewise
 	fault    func(ctx context.Context, call, node string) error
 	sealer   *ca.Sealer
 	template model.ClusterTemplate
@@ -63,10 +64,10 @@ func newWorld(t *testing.T, s *store.Store) *world {
 func newHostlessWorld(t *testing.T, s *store.Store) *world {
 	t.Helper()
 	w := &world{
-		T: t, store: s, coe: fake.NewCOE(), hostDir: filepath.Join(t.TempDir(), "host"),
+		T: t, store: s, coe: fake.NewCOE(), project: "p", hostDir: filepath.Join(t.TempDir(), "host"),
 		hosts: simulated{}, log: slog.NewTextHandler(t.Output(), nil), look: 5 * time.Millisecond, pool: conductor.HostOptions{Keep: 50 * time.Millisecond, ProgressPollPeriod: 10 * time.Millisecond},
 		options: conductor.Options{
-			HealthEvery: -1, MachinesEvery: -1, SweepEvery: -1, HistoryKept: -1,
+			HealthEvery: -1, MachinesEvery: -1, SweepEvery: -1, HistoryKept: -1, Drain: 100 * time.Millisecond,
 			Host: "test", Lease: 15 * time.Second, Poll: 20 * time.Millisecond, CancelCheck: 20 * time.Millisecond,
 			RetryFirst: time.Millisecond, RetryMost: 10 * time.Millisecond, StepTimeout: time.Minute, CallTimeout: 20 * time.Second,
 		},
@@ -172,14 +173,14 @@ func (w *world) conductOn(s *store.Store) (stop func()) {
 func (w *world) create(name string, masters, workers int, change ...func(*model.Cluster)) (*model.Cluster, *model.Operation) {
 	w.Helper()
 	flavor := "small"
-	c := &model.Cluster{UUID: uuid.NewString(), ProjectID: "p", UserID: "u", Name: name, TemplateID: w.template.UUID, FlavorID: &flavor, Labels: w.labels}
+	c := &model.Cluster{UUID: uuid.NewString(), ProjectID: w.project, UserID: "u", Name: name, TemplateID: w.template.UUID, FlavorID: &flavor, Labels: w.labels}
 	for _, f := range change {
 		f(c)
 	}
 	op, err := w.store.CreateCluster(w.Context(), c, []model.NodeGroup{
 		{UUID: uuid.NewString(), Name: "default-master", Role: model.RoleMaster, NodeCount: masters, IsDefault: true},
 		{UUID: uuid.NewString(), Name: "default-worker", Role: model.RoleWorker, NodeCount: workers, IsDefault: true},
-	}, 100, store.NewOperation{UserID: "u", RequestID: "req-1", Deadline: time.Minute})
+	}, 1000, store.NewOperation{UserID: "u", RequestID: "req-1", Deadline: time.Minute})
 	w.must(err)
 	return c, op
 }

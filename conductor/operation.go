@@ -31,6 +31,11 @@ type runner struct {
 	op     *model.Operation
 	fence  store.Fence
 	driver planner
+
+	// calls is the context of step calls and of their lines in the journal. It
+	// outlives the work when the conductor shuts down: a call is not cut off in
+	// the middle then, but given Drain to end.
+	calls context.Context
 }
 
 // planner knows the steps of an operation: the cluster's driver, or [repair].
@@ -43,13 +48,24 @@ type planner interface {
 func (r *runner) run(ctx context.Context) {
 	work, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	calls, cut := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cut(nil)
+	r.calls = calls
+	defer context.AfterFunc(ctx, func() {
+		if sleep(calls, max(r.opts.Drain, 0)) == nil {
+			cut(errShutdown)
+		}
+	})()
 	kept := make(chan struct{})
 	go func() {
 		defer close(kept)
-		r.keepLease(work, stop)
+		r.keepLease(calls, func(cause error) {
+			stop(cause)
+			cut(cause)
+		})
 	}()
 	err := r.attempt(work)
-	stop(nil)
+	cut(nil)
 	<-kept
 
 	// The outcome is written even while the conductor shuts down.
@@ -214,13 +230,13 @@ func (r *runner) take(ctx context.Context, step drivers.Step, begun time.Time) e
 	for {
 		outcome, err := r.call(ctx, step)
 		switch {
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
 		case errors.Is(err, drivers.ErrSuperseded), errors.Is(err, store.ErrSuperseded):
 			return store.ErrSuperseded
-		case err == nil && outcome.After == 0:
+		case err == nil && outcome.After == 0 && r.calls.Err() == nil:
 			log.Info("step done", "took", r.opts.Now().Sub(begun).Round(time.Millisecond), "message", outcome.Message)
-			return r.Store.EndStep(ctx, r.fence, step.Name, step.NodeID, r.op.Undo, model.StepDone, outcome.Message)
+			return r.Store.EndStep(r.calls, r.fence, step.Name, step.NodeID, r.op.Undo, model.StepDone, outcome.Message)
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
 		case err != nil && fault.IsPermanent(err):
 			log.Error("step failed", "error", err)
 			return errors.Join(err, r.Store.EndStep(ctx, r.fence, step.Name, step.NodeID, r.op.Undo, model.StepFailed, r.reason(err)))
@@ -249,10 +265,17 @@ func (r *runner) take(ctx context.Context, step drivers.Step, begun time.Time) e
 }
 
 // call runs the step once, on fresh copies of the cluster's records. A panic
-// in a driver fails the operation, not the conductor.
+// in a driver fails the operation, not the conductor. When ctx ends the call is
+// cut off, unless that is because the conductor shuts down: see runner.calls.
 func (r *runner) call(ctx context.Context, step drivers.Step) (outcome drivers.Outcome, err error) {
-	ctx, cancel := context.WithTimeout(ctx, r.opts.CallTimeout)
+	work := ctx
+	ctx, cancel := context.WithTimeout(r.calls, r.opts.CallTimeout)
 	defer cancel()
+	defer context.AfterFunc(work, func() {
+		if !errors.Is(context.Cause(work), errShutdown) {
+			cancel()
+		}
+	})()
 	job, err := r.job(ctx)
 	if err != nil {
 		return drivers.Outcome{}, err

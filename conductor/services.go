@@ -140,6 +140,11 @@ func (s *services) build(ctx context.Context, nodeID string, files []drivers.Fil
 	if err != nil {
 		return drivers.Outcome{}, err
 	}
+	end, ok := s.starts.begin(host.UUID)
+	if !ok {
+		return drivers.Again(startPause, "waiting for other nodes that are being made on host "+host.Name), nil
+	}
+	defer end()
 	err = make(s.machine(host), ctx, spec)
 	s.countStart(ctx, host, err)
 	if err != nil {

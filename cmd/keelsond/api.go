@@ -33,7 +33,7 @@ func (p *process) startAPI(ctx context.Context, group *errgroup.Group) error {
 	outbox := queue.NewOutbox(p.store, p.queue, p.log)
 	handler := api.New(api.Config{
 		MaxLimit: p.cfg.API.MaxLimit, MaxBody: int64(p.cfg.API.MaxBodySize), ProxyHeaders: p.cfg.API.EnableProxyHeadersParsing,
-		MaxClusters: p.cfg.Quotas.MaxClustersPerProject, OperationTimeout: p.cfg.Conductor.CreateTimeout,
+		MaxClusters: p.cfg.Quotas.MaxClustersPerProject, OperationTimeout: p.cfg.Conductor.CreateTimeout, MaxPending: p.cfg.API.MaxPendingOperations,
 	}, api.Deps{
 		Logger: p.log, Store: p.store, Policy: enforcer, COEs: coes{p.drivers}, Certificates: p.certificates,
 		Flavors: p.catalog, Images: p.catalog, Networks: p.catalog, Keypairs: p.catalog, Projects: projects,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -39,6 +40,7 @@ func (p *process) startConductor(ctx context.Context, group *errgroup.Group) err
 	}
 	p.onClose(libvirt.Close)
 	hosts := nodeHosts{libvirt}
+	options := p.conductorOptions()
 	c := conductor.New(conductor.Parts{
 		Store: p.store, Messages: p.queue, Drivers: p.drivers,
 		Hosts: conductor.NewHostPool(p.store, machines, hosts, p.log, conductor.HostOptions{
@@ -48,18 +50,49 @@ func (p *process) startConductor(ctx context.Context, group *errgroup.Group) err
 			ResourceClass: p.cfg.Ironic.ResourceClass, Traits: p.cfg.Ironic.Traits, DeployAttempts: p.cfg.Hosts.DeployAttempts, DeployTimeout: p.cfg.Hosts.DeployTimeout,
 			AvoidFailed: p.cfg.Hosts.AvoidFailed, TakeOutFailed: p.cfg.Hosts.TakeOutFailed,
 		}),
-		Nodes: hosts, Certificates: p.certificates, Sealer: p.sealer, Catalog: p.catalog,
+		Nodes: hosts, Sweeper: p.sweeper(hosts, machines), Certificates: p.certificates, Sealer: p.sealer, Catalog: p.catalog,
 		Networks: networks, Nameservers: nameservers, Logger: p.log, Zone: p.cfg.Hosts.Zone,
 		Limits: lxc.Limits{
 			BandwidthMbit: p.cfg.Hosts.NodeBandwidth, IOMiB: p.cfg.Hosts.NodeIORate, IOOperations: p.cfg.Hosts.NodeIOOperations,
 		},
-	}, conductor.Options{
-		Owner: fmt.Sprintf("%s/%d", p.cfg.Host, os.Getpid()), Host: p.cfg.Host, Workers: p.cfg.Conductor.Workers,
-		Lease: p.cfg.Conductor.Lease, Poll: p.cfg.Conductor.PollInterval, Heartbeat: p.cfg.Conductor.Heartbeat,
-		StepTimeout: p.cfg.Conductor.StepTimeout,
-	})
+	}, options)
 	group.Go(func() error { return c.Run(ctx) })
 	return nil
+}
+
+func (p *process) conductorOptions() conductor.Options {
+	c := &p.cfg.Conductor
+	o := conductor.Options{
+		Owner: fmt.Sprintf("%s/%d", p.cfg.Host, os.Getpid()), Host: p.cfg.Host, Workers: c.Workers,
+		Lease: c.Lease, Poll: c.PollInterval, Heartbeat: c.Heartbeat, StepTimeout: c.StepTimeout, Drain: c.ShutdownTimeout,
+		PerProject: c.MaxOperationsPerProject, StartsPerHost: c.MaxStartsPerHost,
+		HealthEvery: c.HealthPollingInterval, HealthTimeout: c.HealthPollingTimeout, MachinesEvery: c.MachineCheckInterval,
+		SweepEvery: c.SweepInterval, SweepRemoves: c.Sweep == config.SweepDelete,
+		HistoryKept: c.OperationHistory, HistoryLeast: c.OperationHistoryKeep,
+	}
+	if c.Sweep == config.SweepOff {
+		o.SweepEvery = -1
+	}
+	// Zero in the configuration means off, in the options the default.
+	for _, interval := range []*time.Duration{&o.HealthEvery, &o.MachinesEvery, &o.HistoryKept} {
+		if *interval == 0 {
+			*interval = -1
+		}
+	}
+	if !p.cfg.PeriodicEnable {
+		o.HealthEvery, o.MachinesEvery, o.SweepEvery = -1, -1, -1
+	}
+	return o
+}
+
+// sweeper looks for orphans on the hosts, in Ironic (unless machines is nil)
+// and in the records.
+func (p *process) sweeper(hosts conductor.NodeHosts, machines conductor.Machines) *conductor.Sweeper {
+	s := &conductor.Sweeper{Store: p.store, Nodes: hosts, Logger: p.log, Grace: p.cfg.Conductor.SweepGrace, Silent: p.cfg.Conductor.ServiceGoneAfter}
+	if r, ok := machines.(conductor.Reservations); ok {
+		s.Reservations = r
+	}
+	return s
 }
 
 // nodeHosts reaches real hosts through libvirt and simulated ones through
@@ -98,7 +131,7 @@ func (p *process) machines() (conductor.Machines, error) {
 	p.onClose(func() error { client.Close(); return nil })
 	return &conductor.BareMetal{
 		Ironic: client, Image: ironic.Image{Href: c.Image, Checksum: c.ImageChecksum}, LibvirtURI: p.cfg.Hosts.LibvirtURI,
-		ConfigDrive: p.configDrive,
+		ConfigDrive: p.configDrive, Owner: p.sealer.KeyID(),
 	}, nil
 }
 

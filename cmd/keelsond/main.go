@@ -57,6 +57,7 @@ func newRoot() *cobra.Command {
 		policyCommand(load),
 		driverCommand(load),
 		hostCommand(load),
+		sweepCommand(load),
 		masterKeyCommand(load),
 	)
 	return root

@@ -14,6 +14,8 @@ type Default struct {
 	Host         string
 	TransportURL Secret
 	StatePath    string
+
+	PeriodicEnable bool
 }
 
 func (d *Default) declare() *group {
@@ -33,6 +35,8 @@ func (d *Default) declare() *group {
 	g.string(&d.StatePath, "state_path", "/var/lib/keelson",
 		"Directory for files that Keelson keeps.").
 		must(absolutePath)
+	g.bool(&d.PeriodicEnable, "periodic_enable", true,
+		"Look at clusters and hosts again and again: their health, what runs, and what nobody needs any more.")
 	g.validate = func(fault func(option, rule string)) {
 		if d.Host == "" {
 			fault("host", "must be set, for this machine has no host name")
@@ -55,6 +59,7 @@ type API struct {
 	EnabledSSL                   bool
 	SSLCertFile, SSLKeyFile      string
 	ReadTimeout, ShutdownTimeout time.Duration
+	MaxPendingOperations         int // 0: no limit
 }
 
 func (a *API) declare() *group {
@@ -81,6 +86,8 @@ func (a *API) declare() *group {
 		"Seconds that a client may take to send one request.")
 	g.duration(&a.ShutdownTimeout, "shutdown_timeout", 20, seconds, between(0, 600),
 		"Seconds that running requests get to end when the service stops.")
+	g.int(&a.MaxPendingOperations, "max_pending_operations", 10_000, between(0, 10_000_000),
+		"Operations that may wait for a conductor. When there are more, requests for another one are answered 503 with Retry-After; deletes are still taken. 0 sets no limit.")
 	g.validate = func(fault func(option, rule string)) {
 		if a.EnabledSSL && a.SSLCertFile == "" {
 			fault("ssl_cert_file", "must be set when enabled_ssl is true")
@@ -143,7 +150,28 @@ type Conductor struct {
 	PollInterval  time.Duration
 	Heartbeat     time.Duration
 	CreateTimeout time.Duration
+
+	ShutdownTimeout         time.Duration
+	MaxOperationsPerProject int // 0: no limit
+	MaxStartsPerHost        int // 0: no limit
+
+	HealthPollingInterval time.Duration // not above 0: never
+	HealthPollingTimeout  time.Duration
+	MachineCheckInterval  time.Duration // not above 0: never
+	Sweep                 string        // SweepReport, SweepDelete or SweepOff
+	SweepInterval         time.Duration
+	SweepGrace            time.Duration
+	ServiceGoneAfter      time.Duration
+	OperationHistory      time.Duration // 0: for ever
+	OperationHistoryKeep  int
 }
+
+// Values of Conductor.Sweep.
+const (
+	SweepOff    = "off"
+	SweepReport = "report"
+	SweepDelete = "delete"
+)
 
 func (c *Conductor) declare() *group {
 	g := &group{name: "conductor", help: "The process that carries out operations on clusters."}
@@ -160,6 +188,31 @@ func (c *Conductor) declare() *group {
 	g.duration(&c.CreateTimeout, "create_timeout", 60, minutes, between(1, 10_080),
 		"Minutes after which a create fails, for clusters that name no create_timeout of their own.").
 		formerly("cluster_heat", "create_timeout")
+	g.duration(&c.ShutdownTimeout, "shutdown_timeout", 20, seconds, between(0, 600),
+		"Seconds that steps under way get to end when the service stops. Then the operations are handed over to other conductors.")
+	g.int(&c.MaxOperationsPerProject, "max_operations_per_project", 10, between(0, 100_000),
+		"Operations of one project that all conductors together carry out at the same time. The others wait. 0 sets no limit.")
+	g.int(&c.MaxStartsPerHost, "max_starts_per_host", 8, between(0, 1000),
+		"Nodes that one conductor starts or rebuilds on one host at the same time. 0 sets no limit.")
+	g.duration(&c.HealthPollingInterval, "health_polling_interval", 60, seconds, between(-1, 86_400),
+		"Seconds between two looks at the health of a cluster. Not above 0, nobody looks.").
+		formerly("kubernetes", "health_polling_interval")
+	g.duration(&c.HealthPollingTimeout, "health_polling_timeout", 30, seconds, between(1, 600),
+		"Seconds that one look at the health of a cluster may take.")
+	g.duration(&c.MachineCheckInterval, "machine_check_interval", 60, seconds, between(-1, 86_400),
+		"Seconds between two looks at what runs on a host. Nodes that stand still are started again. Not above 0, nobody looks.")
+	g.choice(&c.Sweep, "sweep", SweepReport, []string{SweepReport, SweepDelete, SweepOff},
+		"What is done about what nobody needs any more (nodes without a record, machines reserved in Ironic for no host, rows of clusters that are gone): "+
+			"log it, remove it as well, or do not look. See `keelsond sweep`.")
+	g.duration(&c.SweepInterval, "sweep_interval", 3600, seconds, between(1, 2_592_000), "Seconds between two such looks.")
+	g.duration(&c.SweepGrace, "sweep_grace", 3600, seconds, between(60, 2_592_000),
+		"Seconds for which nothing is taken for useless after it was made or an operation had it in hand.")
+	g.duration(&c.ServiceGoneAfter, "service_gone_after", 7, days, between(0.01, 3650),
+		"Days after which the record of a conductor that was not heard of is useless.")
+	g.duration(&c.OperationHistory, "operation_history_days", 30, days, between(0, 36_500),
+		"Days for which ended operations are kept, with the journal of their steps. 0 keeps them for ever.")
+	g.int(&c.OperationHistoryKeep, "operation_history_keep", 10, between(0, 1_000_000),
+		"Ended operations that are kept of each cluster, however old.")
 	return g
 }
 

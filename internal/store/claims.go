@@ -5,6 +5,7 @@ package store
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"gorm.io/gorm"
@@ -20,23 +21,42 @@ func (s *Store) due() string {
 		" AND (operations.not_before IS NULL OR operations.not_before <= " + s.clock.now + ")"
 }
 
-// Claimable returns the uuids of operations that may be claimed now, oldest
-// first, at most limit: pending, or running with the lease run out; due; and no
-// earlier operation of the same cluster is unfinished.
-func (s *Store) Claimable(ctx context.Context, limit int) ([]string, error) {
+// Claimable returns the uuids of operations that may be claimed now, at most
+// limit: pending, or running with the lease run out; due; and no earlier
+// operation of the same cluster is unfinished.
+//
+// Projects take turns: first comes each project's oldest, then each project's
+// second, and so on, where a project with operations in work has had that many
+// turns. Beyond perProject turns (0: no bound) none is returned.
+func (s *Store) Claimable(ctx context.Context, limit, perProject int) ([]string, error) {
+	if perProject == 0 {
+		perProject = math.MaxInt32
+	}
+	atWork := s.read(ctx).Model(&model.Operation{}).Select("project_id, COUNT(*) AS n").Where(s.atWork()).Group("project_id")
+	waiting := s.read(ctx).Model(&model.Operation{}).
+		Select("operations.uuid, operations.id, ROW_NUMBER() OVER (PARTITION BY operations.project_id ORDER BY operations.id) + COALESCE(busy.n, 0) AS turn").
+		Joins("LEFT JOIN (?) busy ON busy.project_id = operations.project_id", atWork).
+		Where(s.due()).
+		Where("NOT EXISTS (SELECT 1 FROM operations earlier WHERE earlier.cluster_id = operations.cluster_id" +
+			" AND earlier.id < operations.id AND earlier.state IN ('pending', 'running'))")
 	var uuids []string
-	err := s.read(ctx).Model(&model.Operation{}).Where(s.due()).
-		Where("NOT EXISTS (SELECT 1 FROM operations earlier WHERE earlier.cluster_id = operations.cluster_id"+
-			" AND earlier.id < operations.id AND earlier.state IN ('pending', 'running'))").
-		Order("id").Limit(limit).Pluck("uuid", &uuids).Error
+	err := s.read(ctx).Table("(?) waiting", waiting).Where("turn <= ?", perProject).
+		Order("turn, id").Limit(limit).Pluck("uuid", &uuids).Error
 	return uuids, failed("read claimable operations", err)
+}
+
+// atWork is the condition of operations that a conductor has in hand.
+func (s *Store) atWork() string {
+	return "state = 'running' AND lease_until >= " + s.clock.now
 }
 
 // Claim makes owner the only one to work on the operation until the lease has
 // run out by the database's clock, and returns the operation as claimed; its
 // Generation belongs into the Fence of every later write. ErrNotClaimable when
-// it is not claimable (see Claimable) or another was quicker; ErrNotFound.
-func (s *Store) Claim(ctx context.Context, uuid, owner string, lease time.Duration) (*model.Operation, error) {
+// it is not claimable (see Claimable), another was quicker, or conductors have
+// perProject operations of its project in hand already (0: no bound);
+// ErrNotFound.
+func (s *Store) Claim(ctx context.Context, uuid, owner string, lease time.Duration, perProject int) (*model.Operation, error) {
 	const doing = "claim the operation"
 	if owner == "" {
 		return nil, failed(doing, errors.New("no owner is named"))
@@ -59,6 +79,11 @@ func (s *Store) Claim(ctx context.Context, uuid, owner string, lease time.Durati
 		if earlier > 0 {
 			return ErrNotClaimable
 		}
+		if perProject > 0 {
+			if err := s.underBound(tx, op.ProjectID, perProject); err != nil {
+				return err
+			}
+		}
 		r := tx.Model(&model.Operation{}).Where("uuid = ?", uuid).Where(s.due()).Updates(map[string]any{
 			"owner":       owner,
 			"generation":  gorm.Expr("generation + 1"),
@@ -80,6 +105,22 @@ func (s *Store) Claim(ctx context.Context, uuid, owner string, lease time.Durati
 		return nil, err
 	}
 	return &op, nil
+}
+
+// underBound tells whether one more operation of the project may be claimed.
+// Claims within a project pass one after the other: they change its lock's row.
+func (s *Store) underBound(tx *gorm.DB, projectID string, most int) error {
+	if err := lockProject(tx, projectID); err != nil {
+		return err
+	}
+	var busy int64
+	if err := tx.Model(&model.Operation{}).Where("project_id = ?", projectID).Where(s.atWork()).Count(&busy).Error; err != nil {
+		return err
+	}
+	if busy >= int64(most) {
+		return ErrNotClaimable
+	}
+	return nil
 }
 
 // Fence names a claim. A write that carries it happens only while that claim

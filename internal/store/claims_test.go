@@ -24,7 +24,7 @@ import (
 func TestClaim(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, s *store.Store) {
 		_, _, op := created(t, s, "p1")
-		got, err := s.Claim(t.Context(), op.UUID, "c1", lease)
+		got, err := s.Claim(t.Context(), op.UUID, "c1", lease, 0)
 		must(t, err)
 		if got.State != model.OpRunning || got.Owner != "c1" || got.Generation != 1 || got.StartedAt == nil || !got.Deadline.Equal(*op.Deadline) {
 			t.Errorf("claimed: %+v", got)
@@ -33,12 +33,12 @@ func TestClaim(t *testing.T) {
 			t.Errorf("the lease is %v", left)
 		}
 		for _, owner := range []string{"c1", "c2"} {
-			_, err := s.Claim(t.Context(), op.UUID, owner, lease)
+			_, err := s.Claim(t.Context(), op.UUID, owner, lease, 0)
 			wantErr(t, err, store.ErrNotClaimable)
 		}
-		_, err = s.Claim(t.Context(), uuid.NewString(), "c1", lease)
+		_, err = s.Claim(t.Context(), uuid.NewString(), "c1", lease, 0)
 		wantErr(t, err, store.ErrNotFound)
-		if _, err := s.Claim(t.Context(), op.UUID, "", lease); err == nil {
+		if _, err := s.Claim(t.Context(), op.UUID, "", lease, 0); err == nil {
 			t.Error("claimed by nobody")
 		}
 	})
@@ -52,12 +52,12 @@ func TestEachOperationIsClaimedOnce(t *testing.T) {
 			_, _, op := created(t, s, "p1")
 			ops = append(ops, op.UUID)
 		}
-		due, err := s.Claimable(t.Context(), 100)
+		due, err := s.Claimable(t.Context(), 100, 0)
 		must(t, err)
 		if diff := cmp.Diff(ops, due); diff != "" {
 			t.Error(diff)
 		}
-		if some, err := s.Claimable(t.Context(), 7); err != nil || !slices.Equal(some, ops[:7]) {
+		if some, err := s.Claimable(t.Context(), 7, 0); err != nil || !slices.Equal(some, ops[:7]) {
 			t.Errorf("the first 7: %v, %v", some, err)
 		}
 		var mu sync.Mutex
@@ -66,7 +66,7 @@ func TestEachOperationIsClaimedOnce(t *testing.T) {
 		for i := range 8 {
 			all.Go(func() {
 				for _, op := range ops {
-					got, err := s.Claim(t.Context(), op, fmt.Sprint("c", i), lease)
+					got, err := s.Claim(t.Context(), op, fmt.Sprint("c", i), lease, 0)
 					if errors.Is(err, store.ErrNotClaimable) {
 						continue
 					}
@@ -86,7 +86,7 @@ func TestEachOperationIsClaimedOnce(t *testing.T) {
 				t.Errorf("%s was claimed %d times", op, claimed[op])
 			}
 		}
-		if left, err := s.Claimable(t.Context(), 100); len(left) != 0 || err != nil {
+		if left, err := s.Claimable(t.Context(), 100, 0); len(left) != 0 || err != nil {
 			t.Errorf("left: %v, %v", left, err)
 		}
 	})
@@ -97,7 +97,7 @@ func TestEachOperationIsClaimedOnce(t *testing.T) {
 func claimableSoon(t *testing.T, s *store.Store, uuid string) {
 	t.Helper()
 	for begin := time.Now(); ; {
-		due, err := s.Claimable(t.Context(), 10)
+		due, err := s.Claimable(t.Context(), 10, 0)
 		must(t, err)
 		if slices.Contains(due, uuid) {
 			return
@@ -116,10 +116,10 @@ func TestLeaseRunsOutByTheClockOfTheDatabase(t *testing.T) {
 		defer s.Close()
 		must(t, s.Migrate(t.Context()))
 		_, _, op := created(t, s, "p1")
-		first, err := s.Claim(t.Context(), op.UUID, "c1", 200*time.Millisecond)
+		first, err := s.Claim(t.Context(), op.UUID, "c1", 200*time.Millisecond, 0)
 		must(t, err)
 		stale := store.Fence{Operation: op.UUID, Owner: "c1", Generation: first.Generation}
-		if due, _ := s.Claimable(t.Context(), 10); len(due) != 0 {
+		if due, _ := s.Claimable(t.Context(), 10, 0); len(due) != 0 {
 			t.Error("claimable while the lease runs")
 		}
 		_, err = s.Renew(t.Context(), stale, 200*time.Millisecond)
@@ -128,7 +128,7 @@ func TestLeaseRunsOutByTheClockOfTheDatabase(t *testing.T) {
 
 		// Late, but nobody has taken over yet: writes still count.
 		must(t, s.SetUndo(t.Context(), stale, "late"))
-		second, err := s.Claim(t.Context(), op.UUID, "c2", lease)
+		second, err := s.Claim(t.Context(), op.UUID, "c2", lease, 0)
 		must(t, err)
 		if second.Generation != 2 || !second.StartedAt.Equal(*first.StartedAt) || !second.Undo {
 			t.Errorf("taken over: %+v", second)
@@ -155,9 +155,9 @@ func TestRelease(t *testing.T) {
 		if got := operationNow(t, s, op.UUID); got.NotBefore == nil || got.PublishedAt == nil {
 			t.Errorf("given back for later: %+v", got)
 		}
-		_, err := s.Claim(t.Context(), op.UUID, "c3", lease)
+		_, err := s.Claim(t.Context(), op.UUID, "c3", lease, 0)
 		wantErr(t, err, store.ErrNotClaimable)
-		if due, _ := s.Claimable(t.Context(), 10); len(due) != 0 {
+		if due, _ := s.Claimable(t.Context(), 10, 0); len(due) != 0 {
 			t.Error("claimable before its time")
 		}
 		wantErr(t, s.Release(t.Context(), fence, time.Time{}), store.ErrSuperseded)
@@ -168,7 +168,7 @@ func TestNotBeforePasses(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, s *store.Store) {
 		_, _, op := created(t, s, "p1")
 		must(t, s.Release(t.Context(), claim(t, s, op, "c1"), time.Now().Add(200*time.Millisecond)))
-		if due, _ := s.Claimable(t.Context(), 10); len(due) != 0 {
+		if due, _ := s.Claimable(t.Context(), 10, 0); len(due) != 0 {
 			t.Error("claimable before its time")
 		}
 		claimableSoon(t, s, op.UUID)
@@ -186,17 +186,17 @@ func TestOperationsOfAClusterRunOneAfterTheOther(t *testing.T) {
 		_, _, other := created(t, s, "p1")
 		expect := func(want ...string) {
 			t.Helper()
-			due, err := s.Claimable(t.Context(), 10)
+			due, err := s.Claimable(t.Context(), 10, 0)
 			if diff := cmp.Diff(want, due); diff != "" || err != nil {
 				t.Errorf("claimable: %v\n%s", err, diff)
 			}
 		}
 		expect(first.UUID, other.UUID)
-		_, err = s.Claim(t.Context(), second.UUID, "c1", lease)
+		_, err = s.Claim(t.Context(), second.UUID, "c1", lease, 0)
 		wantErr(t, err, store.ErrNotClaimable)
 		fence := claim(t, s, first, "c1")
 		expect(other.UUID)
-		_, err = s.Claim(t.Context(), second.UUID, "c1", lease)
+		_, err = s.Claim(t.Context(), second.UUID, "c1", lease, 0)
 		wantErr(t, err, store.ErrNotClaimable)
 		must(t, s.Finish(t.Context(), fence, model.OpDone, model.CreateComplete, nil, nil))
 		expect(second.UUID, other.UUID)

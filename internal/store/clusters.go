@@ -19,9 +19,9 @@ import (
 // QuotaResource is the only resource that has a quota.
 const QuotaResource = "Cluster"
 
-// projectLock serialises the quota check of a project. Its counter changes
-// with each create, so that on Galera two creates on different database nodes
-// conflict instead of both passing.
+// projectLock serialises what counts a project's clusters or operations. Its
+// counter changes each time, so that on Galera two creates (or claims) on
+// different database nodes conflict instead of both passing.
 type projectLock struct {
 	ProjectID string `gorm:"primaryKey;size:255"`
 	Creates   int64
@@ -103,11 +103,22 @@ type NewOperation struct {
 	UserID    string
 	RequestID string        // of the REST call
 	Deadline  time.Duration // from now until it has failed; 0 means never
+	MaxQueue  int           // how many may be pending already, but for a delete; 0 means any number
 }
 
 // newOperation writes a pending operation on the cluster, whose row the
-// transaction has locked or made.
+// transaction has locked or made. ErrBusy.
 func (s *Store) newOperation(tx *gorm.DB, c *model.Cluster, kind model.OperationKind, spec model.OperationSpec, op NewOperation) (*model.Operation, error) {
+	if op.MaxQueue > 0 && kind != model.OpDelete {
+		var pending int64 // counted no further than needed, and not to the last one: it is a brake, no quota
+		some := tx.Model(&model.Operation{}).Select("id").Where("state = ?", model.OpPending).Limit(op.MaxQueue)
+		if err := tx.Table("(?) pending", some).Count(&pending).Error; err != nil {
+			return nil, err
+		}
+		if pending >= int64(op.MaxQueue) {
+			return nil, ErrBusy
+		}
+	}
 	row := &model.Operation{
 		UUID:      uuid.NewString(),
 		ClusterID: c.UUID,
@@ -194,11 +205,7 @@ func (s *Store) prepare(c *model.Cluster, groups []model.NodeGroup) {
 
 // underQuota locks the project and tells whether it may have one more cluster.
 func underQuota(tx *gorm.DB, projectID string, limit int) error {
-	err := tx.Clauses(clause.OnConflict{
-		Columns:   []clause.Column{{Name: "project_id"}},
-		DoUpdates: clause.Assignments(map[string]any{"creates": gorm.Expr("project_locks.creates + 1")}),
-	}).Create(&projectLock{ProjectID: projectID, Creates: 1}).Error
-	if err != nil {
+	if err := lockProject(tx, projectID); err != nil {
 		return err
 	}
 	var quotas []model.Quota
@@ -216,6 +223,15 @@ func underQuota(tx *gorm.DB, projectID string, limit int) error {
 		return &QuotaError{Limit: limit}
 	}
 	return nil
+}
+
+// lockProject lets nobody else count the project's rows until the transaction
+// ends.
+func lockProject(tx *gorm.DB, projectID string) error {
+	return tx.Clauses(clause.OnConflict{
+		Columns:   []clause.Column{{Name: "project_id"}},
+		DoUpdates: clause.Assignments(map[string]any{"creates": gorm.Expr("project_locks.creates + 1")}),
+	}).Create(&projectLock{ProjectID: projectID, Creates: 1}).Error
 }
 
 // lockCluster returns the cluster; nobody else changes its status or adds an

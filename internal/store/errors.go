@@ -23,6 +23,7 @@ var (
 	ErrNotClaimable = errors.New("the operation cannot be claimed") // owned, not due, ended, or an earlier one is unfinished
 	ErrNoRoom       = errors.New("the host has no room")            // or takes no nodes any more
 	ErrNoAddress    = errors.New("the network has no address left") // all of the given ones are held
+	ErrBusy         = errors.New("too many operations wait")        // see NewOperation.MaxQueue
 	ErrSchema       = errors.New("the database schema is newer")    // than this program, see Store.Migrate
 )
 

@@ -128,7 +128,7 @@ func TestListsTakeAConstantNumberOfQueries(t *testing.T) {
 				"ListServices":  func() error { _, err := s.ListServices(t.Context()); return err },
 				"Stats":         func() error { _, _, err := s.Stats(t.Context(), ""); return err },
 				"Hosts":         func() error { _, err := s.Hosts(t.Context()); return err },
-				"Claimable":     func() error { _, err := s.Claimable(t.Context(), 100); return err },
+				"Claimable":     func() error { _, err := s.Claimable(t.Context(), 100, 0); return err },
 				"Unpublished":   func() error { _, err := s.Unpublished(t.Context(), 100); return err },
 				"Operations":    func() error { _, err := s.Operations(t.Context(), uuids[0]); return err },
 			} {

@@ -79,7 +79,7 @@ func cluster(t testing.TB, s *store.Store, project string) *model.Cluster {
 // claim claims the operation and returns the fence.
 func claim(t testing.TB, s *store.Store, op *model.Operation, owner string) store.Fence {
 	t.Helper()
-	got, err := s.Claim(t.Context(), op.UUID, owner, lease)
+	got, err := s.Claim(t.Context(), op.UUID, owner, lease, 0)
 	must(t, err)
 	return store.Fence{Operation: got.UUID, Owner: owner, Generation: got.Generation}
 }
