@@ -5,17 +5,13 @@ package api
 import (
 	"errors"
 	"fmt"
+	"time"
 	"unicode/utf8"
 
 	"github.com/keelson/keelson/api/v1"
 	"github.com/keelson/keelson/internal/model"
 	"github.com/keelson/keelson/internal/store"
 )
-
-// resizable are the statuses in which a cluster may be resized.
-func resizable(s model.Status) bool {
-	return s.Ready() || s == model.UpdateInProgress || s == model.UpdateFailed
-}
 
 func (a *API) resizeCluster(c *call) (response, error) {
 	o, err := c.readObject()
@@ -54,15 +50,20 @@ func (a *API) resizeCluster(c *call) (response, error) {
 	if most := or(group.MaxNodeCount, 0); most > 0 && *count > most {
 		return response{}, badRequest("The node_count %d is more than the max_node_count %d of the node group %s.", *count, most, group.Name)
 	}
-	if err := a.scale(c, group, *count, remove, resizable); err != nil {
+	if err := a.scale(c, group, *count, remove, model.Status.Resizable, a.resizeDeadline(cluster)); err != nil {
 		return response{}, err
 	}
 	return accepted(v1.UUID{UUID: cluster.UUID}), nil
 }
 
-// renewable are the statuses in which a cluster may be upgraded and have its
-// CA rotated. Magnum wants a …_COMPLETE; here one that failed can be tried again.
-func renewable(s model.Status) bool { return s.Ready() || s == model.UpdateFailed }
+// resizeDeadline is how long a resize may take; one that makes a cluster anew
+// has as long as its creation.
+func (a *API) resizeDeadline(c *model.Cluster) time.Duration {
+	if c.Status == model.CreateFailed {
+		return a.deadline(c)
+	}
+	return a.config.OperationTimeout
+}
 
 // upgradeCluster has the nodes of a group rebuilt from another template, or
 // from their own template's present image. The default groups are upgraded
@@ -115,7 +116,7 @@ func (a *API) upgradeCluster(c *call) (response, error) {
 			}
 		}
 	}
-	operation, err := a.Store.UpgradeCluster(c.Context(), cluster.UUID, template.UUID, upgraded, batch, renewable, a.operation(c, a.config.OperationTimeout))
+	operation, err := a.Store.UpgradeCluster(c.Context(), cluster.UUID, template.UUID, upgraded, batch, model.Status.Renewable, a.operation(c, a.config.OperationTimeout))
 	if status, refused := errors.AsType[*store.StatusError](err); refused {
 		return response{}, badRequest("Upgrading a cluster is not possible when its status is %q.", status.Status)
 	}

@@ -124,7 +124,7 @@ func (a *API) rotateAuthority(c *call) (response, error) {
 	if err := refusal(a.COEs.Supports(template, model.OpRotateCA)); err != nil {
 		return response{}, err
 	}
-	operation, err := a.Store.RotateAuthorities(c.Context(), cluster.UUID, renewable, a.operation(c, a.config.OperationTimeout))
+	operation, err := a.Store.RotateAuthorities(c.Context(), cluster.UUID, model.Status.Renewable, a.operation(c, a.config.OperationTimeout))
 	if status, refused := errors.AsType[*store.StatusError](err); refused {
 		return response{}, badRequest("Rotating the CA certificate is not possible when the cluster's status is %q.", status.Status)
 	}

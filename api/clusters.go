@@ -506,12 +506,12 @@ func (a *API) changeCluster(c *call, cluster *model.Cluster, want clusterChange)
 	if err != nil {
 		return err
 	}
-	return a.scale(c, worker, *want.nodeCount, nil, model.Status.Ready)
+	return a.scale(c, worker, *want.nodeCount, nil, model.Status.Ready, a.config.OperationTimeout)
 }
 
 // scale stores a group's new count and the operation that brings it about.
-func (a *API) scale(c *call, group *model.NodeGroup, count int, remove []string, allowed func(model.Status) bool) error {
-	operation, err := a.Store.ScaleNodeGroup(c.Context(), group.ClusterID, group.UUID, count, remove, allowed, a.operation(c, a.config.OperationTimeout))
+func (a *API) scale(c *call, group *model.NodeGroup, count int, remove []string, allowed func(model.Status) bool, deadline time.Duration) error {
+	operation, err := a.Store.ScaleNodeGroup(c.Context(), group.ClusterID, group.UUID, count, remove, allowed, a.operation(c, deadline))
 	if errors.Is(err, store.ErrStatus) {
 		return nil // see changeCluster
 	}

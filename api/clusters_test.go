@@ -772,3 +772,36 @@ func TestTooMuchWorkIsAnswered503(t *testing.T) {
 		w.ask("ann", "DELETE", "/v1/clusters/"+id, nil).want(204)
 	}, func(c *api.Config, _ *api.Deps) { c.MaxPending = 2 })
 }
+
+// A resize gets a cluster out of a failed status, even to the count it has. In
+// CREATE_FAILED that is a creation, with the cluster's own time limit.
+func TestResizeOfAFailedCluster(t *testing.T) {
+	each(t, func(w *world) {
+		body := object{"cluster_template_id": w.template(swarm()), "create_timeout": 7}
+		for failed, want := range map[model.Status]struct {
+			status   string
+			kind     model.OperationKind
+			deadline time.Duration
+		}{
+			model.CreateFailed: {"CREATE_IN_PROGRESS", model.OpCreate, 7 * time.Minute},
+			model.UpdateFailed: {"UPDATE_IN_PROGRESS", model.OpUpdate, time.Hour},
+		} {
+			id := w.cluster(body)
+			w.finish(id, failed)
+			w.ask("ann", "PATCH", "/v1/clusters/"+id, patchOf("replace", "/node_count", 5)).want(202)
+			if n := len(w.operations(id)); n != 1 {
+				w.t.Errorf("%s: a patch made %d operations", failed, n-1)
+			}
+			w.ask("ann", "POST", "/v1/clusters/"+id+"/actions/resize", object{"node_count": 1}, version17).want(202)
+			w.ask("ann", "GET", "/v1/clusters/"+id, nil).want(200).is("status", want.status)
+			ops := w.operations(id)
+			if len(ops) != 2 {
+				w.t.Fatalf("%s: %d operations", failed, len(ops))
+			}
+			op := ops[1]
+			if in := op.Deadline.Sub(op.CreatedAt); op.Kind != want.kind || in != want.deadline {
+				w.t.Errorf("%s: %s with %s", failed, op.Kind, in)
+			}
+		}
+	})
+}

@@ -172,7 +172,7 @@ func (a *API) createNodeGroup(c *call) (response, error) {
 	if err := a.fillNodeGroup(c, group, cluster, mergeLabels); err != nil {
 		return response{}, err
 	}
-	operation, err := a.Store.CreateNodeGroup(c.Context(), group, resizable, a.operation(c, a.config.OperationTimeout))
+	operation, err := a.Store.CreateNodeGroup(c.Context(), group, model.Status.Updatable, a.operation(c, a.config.OperationTimeout))
 	if status, ok := errors.AsType[*store.StatusError](err); ok {
 		return response{}, conflict("No node group can be created while the cluster is in status %s.", status.Status)
 	}
@@ -302,7 +302,7 @@ func (a *API) limitNodeGroup(c *call, group *model.NodeGroup, least int, most *i
 		if err := checkBounds(&g); err != nil {
 			return err
 		}
-		if !resizable(g.Status) {
+		if !g.Status.Updatable() {
 			return store.ErrStatus
 		}
 		return nil
@@ -333,7 +333,7 @@ func (a *API) deleteNodeGroup(c *call) (response, error) {
 	if group.IsDefault {
 		return response{}, badRequest("Deleting the default node group %s is not possible.", group.Name)
 	}
-	operation, err := a.Store.DeleteNodeGroup(c.Context(), cluster.UUID, group.UUID, resizable, a.operation(c, a.config.OperationTimeout))
+	operation, err := a.Store.DeleteNodeGroup(c.Context(), cluster.UUID, group.UUID, model.Status.Updatable, a.operation(c, a.config.OperationTimeout))
 	if status, ok := errors.AsType[*store.StatusError](err); ok {
 		return response{}, conflict("No node group can be deleted while the cluster is in status %s: delete the cluster.", status.Status)
 	}

@@ -42,6 +42,7 @@ type world struct {
 	hostDir  string
 	project  string       // of clusters to be created
 	labels   model.Labels // likewise
+	deadline time.Duration
 	fault    func(ctx context.Context, call, node string) error
 	sealer   *ca.Sealer
 	template model.ClusterTemplate
@@ -64,7 +65,7 @@ func newWorld(t *testing.T, s *store.Store) *world {
 func newHostlessWorld(t *testing.T, s *store.Store) *world {
 	t.Helper()
 	w := &world{
-		T: t, store: s, coe: fake.NewCOE(), project: "p", hostDir: filepath.Join(t.TempDir(), "host"),
+		T: t, store: s, coe: fake.NewCOE(), project: "p", deadline: time.Minute, hostDir: filepath.Join(t.TempDir(), "host"),
 		hosts: simulated{}, log: slog.NewTextHandler(t.Output(), nil), look: 5 * time.Millisecond, pool: conductor.HostOptions{Keep: 50 * time.Millisecond, ProgressPollPeriod: 10 * time.Millisecond},
 		options: conductor.Options{
 			HealthEvery: -1, MachinesEvery: -1, SweepEvery: -1, HistoryKept: -1, Drain: 100 * time.Millisecond,
@@ -180,7 +181,7 @@ func (w *world) create(name string, masters, workers int, change ...func(*model.
 	op, err := w.store.CreateCluster(w.Context(), c, []model.NodeGroup{
 		{UUID: uuid.NewString(), Name: "default-master", Role: model.RoleMaster, NodeCount: masters, IsDefault: true},
 		{UUID: uuid.NewString(), Name: "default-worker", Role: model.RoleWorker, NodeCount: workers, IsDefault: true},
-	}, 1000, store.NewOperation{UserID: "u", RequestID: "req-1", Deadline: time.Minute})
+	}, 1000, store.NewOperation{UserID: "u", RequestID: "req-1", Deadline: w.deadline})
 	w.must(err)
 	return c, op
 }

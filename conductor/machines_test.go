@@ -118,7 +118,7 @@ func TestMachineThatIsGoneIsTold(t *testing.T) {
 // A node that an operation has stopped, or is about to remove, is left to it.
 func TestMachinesAreLeftToTheOperationUnderWay(t *testing.T) {
 	w := newWorld(t, storetest.New(t))
-	w.options.MachinesEvery = 20 * time.Millisecond
+	w.options.MachinesEvery, w.options.CallTimeout = 20*time.Millisecond, time.Second
 	w.conduct()
 	cluster, create := w.create("demo", 1, 1)
 	w.ended(create.UUID)

@@ -36,6 +36,13 @@ func (w *world) images() map[string]string {
 // upgrade asks for the default groups to be rebuilt from a new template.
 func (w *world) upgrade(cluster, image string) *model.Operation {
 	w.Helper()
+	op, err := w.tryUpgrade(cluster, image, anyStatus)
+	w.must(err)
+	return op
+}
+
+func (w *world) tryUpgrade(cluster, image string, allowed func(model.Status) bool) (*model.Operation, error) {
+	w.Helper()
 	name := "to-" + image
 	to := model.ClusterTemplate{UUID: uuid.NewString(), ProjectID: "p", UserID: "u", Name: &name, COE: "fake", ImageID: image, ServerType: "vm"}
 	w.must(w.store.CreateTemplate(w.Context(), &to))
@@ -45,10 +52,7 @@ func (w *world) upgrade(cluster, image string) *model.Operation {
 	for _, g := range groups[cluster] {
 		ids = append(ids, g.UUID)
 	}
-	always := func(model.Status) bool { return true }
-	op, err := w.store.UpgradeCluster(w.Context(), cluster, to.UUID, ids, 1, always, store.NewOperation{RequestID: "req-2", Deadline: time.Minute})
-	w.must(err)
-	return op
+	return w.store.UpgradeCluster(w.Context(), cluster, to.UUID, ids, 1, allowed, store.NewOperation{RequestID: "req-2", Deadline: time.Minute})
 }
 
 func (w *world) rotate(cluster string) *model.Operation {

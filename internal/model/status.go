@@ -33,6 +33,20 @@ func (s Status) Ready() bool {
 	return strings.HasSuffix(string(s), "_COMPLETE") && s != DeleteComplete
 }
 
+// Updatable tells whether the node groups of a cluster in this status may be
+// changed; operations that are asked for meanwhile wait for each other.
+func (s Status) Updatable() bool { return s.Ready() || s == UpdateInProgress || s == UpdateFailed }
+
+// Resizable tells whether a cluster in this status may be resized: beside
+// those that may be updated, one that could not be created, which is tried
+// again.
+func (s Status) Resizable() bool { return s.Updatable() || s == CreateFailed }
+
+// Renewable tells whether a cluster in this status may be upgraded and have its
+// authorities replaced. Magnum wants a …_COMPLETE; here one that failed can be
+// tried again.
+func (s Status) Renewable() bool { return s.Ready() || s == UpdateFailed }
+
 // During, After and Broken are the statuses while an operation of kind k
 // runs, when it has ended well and when it has failed.
 func (k OperationKind) During() Status { return k.status("_IN_PROGRESS") }

@@ -250,7 +250,10 @@ func lockCluster(tx *gorm.DB, uuid string) (*model.Cluster, error) {
 // allowed is asked with the cluster's locked status; when it says no nothing
 // changes and ErrStatus (a *StatusError) is returned; so it is for a group that
 // is being deleted. When the group has that count already nothing changes and
-// both results are nil. ErrNotFound.
+// both results are nil, unless the cluster is in a failed status: then the
+// operation is there to get it out of that. It is about the other groups in
+// UPDATE_FAILED, too; in CREATE_FAILED it makes the cluster anew, for which
+// nothing may be left of the first try (ErrStatus). ErrNotFound.
 func (s *Store) ScaleNodeGroup(ctx context.Context, clusterUUID, groupUUID string, count int, nodesToRemove []string, allowed func(model.Status) bool, op NewOperation) (*model.Operation, error) {
 	var operation *model.Operation
 	err := s.write(ctx, "scale the node group", func(tx *gorm.DB) error {
@@ -269,25 +272,68 @@ func (s *Store) ScaleNodeGroup(ctx context.Context, clusterUUID, groupUUID strin
 		if g.Status == model.DeleteInProgress {
 			return &StatusError{Status: g.Status}
 		}
-		if g.NodeCount == count {
+		if g.NodeCount == count && !c.Status.Failed() {
 			return nil
+		}
+		if c.Status == model.CreateFailed {
+			operation, err = s.createAgain(tx, c, groupUUID, count, op)
+			return err
+		}
+		groups := []string{groupUUID}
+		if c.Status == model.UpdateFailed {
+			var failed []string
+			err := tx.Model(&model.NodeGroup{}).Where("cluster_id = ? AND status = ? AND uuid <> ?", clusterUUID, model.UpdateFailed, groupUUID).
+				Order("id").Pluck("uuid", &failed).Error
+			if err != nil {
+				return err
+			}
+			groups = append(groups, failed...)
 		}
 		change := s.status(model.UpdateInProgress, nil)
 		if err := tx.Model(&model.Cluster{}).Where("uuid = ?", clusterUUID).Updates(change).Error; err != nil {
 			return err
 		}
-		change["node_count"] = count
-		if err := tx.Model(&model.NodeGroup{}).Where("uuid = ?", groupUUID).Updates(change).Error; err != nil {
+		if err := tx.Model(&model.NodeGroup{}).Where("uuid IN ?", groups).Updates(change).Error; err != nil {
+			return err
+		}
+		if err := tx.Model(&model.NodeGroup{}).Where("uuid = ?", groupUUID).Updates(map[string]any{"node_count": count}).Error; err != nil {
 			return err
 		}
 		operation, err = s.newOperation(tx, c, model.OpUpdate, model.OperationSpec{
-			NodeGroups:    []string{groupUUID},
+			NodeGroups:    groups,
 			NodeCounts:    map[string]int{groupUUID: g.NodeCount},
 			NodesToRemove: nodesToRemove,
 		}, op)
 		return err
 	})
 	return operation, err
+}
+
+// createAgain asks for a cluster that could not be created to be made anew,
+// with another count of one group. What the first try has seen and kept is
+// forgotten with its nodes.
+func (s *Store) createAgain(tx *gorm.DB, c *model.Cluster, groupUUID string, count int, op NewOperation) (*model.Operation, error) {
+	var left int64
+	if err := tx.Model(&model.Node{}).Where("cluster_id = ?", c.UUID).Count(&left).Error; err != nil {
+		return nil, err
+	}
+	if left > 0 {
+		return nil, &StatusError{Status: c.Status}
+	}
+	change := s.status(model.CreateInProgress, nil)
+	if err := tx.Model(&model.NodeGroup{}).Where("cluster_id = ?", c.UUID).Updates(change).Error; err != nil {
+		return nil, err
+	}
+	if err := tx.Model(&model.NodeGroup{}).Where("uuid = ?", groupUUID).Updates(map[string]any{"node_count": count}).Error; err != nil {
+		return nil, err
+	}
+	for _, column := range []string{"driver_state", "stack_id", "api_address", "coe_version", "container_version"} {
+		change[column] = nil
+	}
+	if err := tx.Model(&model.Cluster{}).Where("uuid = ?", c.UUID).Updates(change).Error; err != nil {
+		return nil, err
+	}
+	return s.newOperation(tx, c, model.OpCreate, model.OperationSpec{}, op)
 }
 
 // status is the change that sets a cluster's or node group's status.
