@@ -113,3 +113,25 @@ func BenchmarkHostsWithRoom(b *testing.B) {
 		look("memory, but no vCPU", 0)
 	})
 }
+
+// BenchmarkClaimable is the question whose turn it is while 2000 operations of
+// 100 projects wait.
+func BenchmarkClaimable(b *testing.B) {
+	each(b, func(b *testing.B, s *store.Store) {
+		c, groups := request(b, s, "p")
+		for i := range 2000 {
+			row, g := *c, append([]model.NodeGroup(nil), groups...)
+			row.ProjectID = fmt.Sprint("p", i*i%100)
+			_, err := s.CreateCluster(b.Context(), &row, g, 1<<30, store.NewOperation{})
+			must(b, err)
+		}
+		b.ResetTimer()
+		for b.Loop() {
+			due, err := s.Claimable(b.Context(), 32, 10)
+			must(b, err)
+			if len(due) != 32 {
+				b.Fatalf("%d are due", len(due))
+			}
+		}
+	})
+}
