@@ -71,7 +71,7 @@ func (w *world) end(cluster string, state model.OperationState, status model.Sta
 	w.t.Helper()
 	all := w.operations(cluster)
 	op := all[len(all)-1]
-	claimed, err := w.store.Claim(w.t.Context(), op.UUID, "test", time.Minute)
+	claimed, err := w.store.Claim(w.t.Context(), op.UUID, "test", time.Minute, 0)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -79,7 +79,7 @@ func BenchmarkAtRest(b *testing.B) {
 	c := conductor.New(conductor.Parts{
 		Store: s, Messages: messages, Drivers: drivers.NewRegistry(fake.New(coe)), Nodes: hosts,
 		Hosts:        conductor.NewHostPool(s, nil, hosts, log, conductor.HostOptions{}),
-		Certificates: authorities, Sealer: sealer, Network: network, Logger: log,
+		Certificates: authorities, Sealer: sealer, Networks: ipam.Networks{network}, Logger: log,
 	}, conductor.Options{Owner: "bench", Host: "bench"})
 
 	for b.Loop() {

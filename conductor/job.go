@@ -73,7 +73,7 @@ func (c *Conductor) describe(cluster *model.Cluster, template *model.ClusterTemp
 	for _, n := range nodes {
 		job.Nodes = append(job.Nodes, drivers.Node{
 			ID: n.UUID, Name: n.Name, GroupID: n.NodeGroupID, Role: n.Role, Index: n.Index, State: drivers.NodeState(n.State),
-			Host: deref(n.HostID), Zone: r.Zone, Address: deref(n.Address), COEID: deref(n.COEID),
+			Host: deref(n.HostID), Zone: c.Zone, Address: deref(n.Address), COEID: deref(n.COEID),
 			Stale: n.Revision != n.RootRevision(cluster),
 		})
 	}

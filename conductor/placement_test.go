@@ -42,7 +42,7 @@ func benchmarkPlacement(b *testing.B, s *store.Store) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if op, err = s.Claim(b.Context(), op.UUID, "c", time.Hour); err != nil {
+		if op, err = s.Claim(b.Context(), op.UUID, "c", time.Hour, 0); err != nil {
 			b.Fatal(err)
 		}
 		fence = store.Fence{Operation: op.UUID, Owner: "c", Generation: op.Generation}
