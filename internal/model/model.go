@@ -325,6 +325,11 @@ type Operation struct {
 	UserID    string `gorm:"size:255"`
 	RequestID string `gorm:"size:64"` // of the REST call, req-<uuid>
 
+	// GlobalRequestID is the id that the caller's own service sent along, and
+	// TraceParent the W3C trace context of the REST call. Both may be empty.
+	GlobalRequestID string `gorm:"size:64;not null;default:''"`
+	TraceParent     string `gorm:"size:64;not null;default:''"`
+
 	Kind  OperationKind  `gorm:"size:16"`
 	State OperationState `gorm:"size:16;index"`
 	Spec  OperationSpec  `gorm:"serializer:json;type:text"`
@@ -344,6 +349,10 @@ type Operation struct {
 	CreatedAt  time.Time
 	StartedAt  *time.Time
 	FinishedAt *time.Time `gorm:"index"`
+
+	// TakenFrom is whose lease had run out when this claim was made; empty when
+	// nobody's had. Only Store.Claim sets it.
+	TakenFrom string `gorm:"-"`
 }
 
 // Terminal tells whether the operation has ended.
@@ -410,6 +419,60 @@ type Step struct {
 	Message     string `gorm:"type:text"` // last outcome, for people
 	StartedAt   time.Time
 	FinishedAt  *time.Time
+}
+
+// Outcome is what a notification tells of an operation, in CADF's words.
+type Outcome string
+
+// Outcomes of notifications.
+const (
+	OutcomePending Outcome = "pending" // a conductor has begun
+	OutcomeSuccess Outcome = "success"
+	OutcomeFailure Outcome = "failure" // failed, or given up in favour of a later operation
+)
+
+// Notification is one message to other services about an operation that has
+// begun or ended. It is written in the transaction that begins or ends the
+// operation, and deleted once the broker keeps its message safe.
+type Notification struct {
+	ID              int64         `gorm:"primaryKey"`
+	UUID            string        `gorm:"size:36;uniqueIndex"` // the message's id, the same each time it is sent
+	Kind            OperationKind `gorm:"size:16"`
+	Outcome         Outcome       `gorm:"size:16"`
+	ClusterID       string        `gorm:"size:36"`
+	ClusterName     string        `gorm:"size:255"`
+	ProjectID       string        `gorm:"size:255"`
+	UserID          string        `gorm:"size:255"`
+	RequestID       string        `gorm:"size:64"`
+	GlobalRequestID string        `gorm:"size:64"`
+	Cluster         ClusterData   `gorm:"serializer:json;type:mediumtext"` // as it was in that moment
+	TakenUntil      *time.Time    // somebody is sending it (database clock)
+	CreatedAt       time.Time
+}
+
+// ClusterData is what notifications tell of a cluster: Magnum's fields, with
+// Magnum's spelling of them.
+type ClusterData struct {
+	Status            Status   `json:"status"`
+	StatusReason      *string  `json:"status_reason"`
+	ProjectID         string   `json:"project_id"`
+	CreatedAt         *string  `json:"created_at"` // ISO 8601, UTC, without an offset
+	UpdatedAt         *string  `json:"updated_at"`
+	ClusterTemplateID string   `json:"cluster_template_id"`
+	Keypair           *string  `json:"keypair"`
+	DockerVolumeSize  *int     `json:"docker_volume_size:"` // the colon is Magnum's
+	Labels            Labels   `json:"labels"`
+	MasterFlavorID    *string  `json:"master_flavor_id"`
+	FlavorID          *string  `json:"flavor_id"`
+	StackID           *string  `json:"stack_id"`
+	HealthStatus      *string  `json:"health_status"`
+	CreateTimeout     *int     `json:"create_timeout"`
+	APIAddress        *string  `json:"api_address"`
+	DiscoveryURL      *string  `json:"discovery_url"`
+	NodeAddresses     []string `json:"node_addresses"`
+	MasterAddresses   []string `json:"master_addresses"`
+	NodeCount         int      `json:"node_count"`
+	MasterCount       int      `json:"master_count"`
 }
 
 // Kinds of certificates.

@@ -52,7 +52,8 @@ func (s *Store) atWork() string {
 
 // Claim makes owner the only one to work on the operation until the lease has
 // run out by the database's clock, and returns the operation as claimed; its
-// Generation belongs into the Fence of every later write. ErrNotClaimable when
+// Generation belongs into the Fence of every later write, and TakenFrom is the
+// owner whose lease had run out, if any. ErrNotClaimable when
 // it is not claimable (see Claimable), another was quicker, or conductors have
 // perProject operations of its project in hand already (0: no bound);
 // ErrNotFound.
@@ -84,6 +85,7 @@ func (s *Store) Claim(ctx context.Context, uuid, owner string, lease time.Durati
 				return err
 			}
 		}
+		before := op.Owner
 		r := tx.Model(&model.Operation{}).Where("uuid = ?", uuid).Where(s.due()).Updates(map[string]any{
 			"owner":       owner,
 			"generation":  gorm.Expr("generation + 1"),
@@ -99,7 +101,14 @@ func (s *Store) Claim(ctx context.Context, uuid, owner string, lease time.Durati
 			return ErrNotClaimable
 		}
 		op = model.Operation{}
-		return tx.Where("uuid = ?", uuid).Take(&op).Error
+		if err := tx.Where("uuid = ?", uuid).Take(&op).Error; err != nil {
+			return err
+		}
+		op.TakenFrom = before
+		if op.Generation > 1 {
+			return nil // its begin was told when it was claimed first
+		}
+		return s.notifyOf(tx, &op, model.OutcomePending)
 	})
 	if err != nil {
 		return nil, err

@@ -100,10 +100,12 @@ func (s *Store) NodeGroup(ctx context.Context, clusterUUID, ident string) (*mode
 // NewOperation is what the store needs to write an operation beside the change
 // that asks for it.
 type NewOperation struct {
-	UserID    string
-	RequestID string        // of the REST call
-	Deadline  time.Duration // from now until it has failed; 0 means never
-	MaxQueue  int           // how many may be pending already, but for a delete; 0 means any number
+	UserID          string
+	RequestID       string        // of the REST call
+	GlobalRequestID string        // that the caller sent along, if any
+	TraceParent     string        // trace context of the REST call, if any
+	Deadline        time.Duration // from now until it has failed; 0 means never
+	MaxQueue        int           // how many may be pending already, but for a delete; 0 means any number
 }
 
 // newOperation writes a pending operation on the cluster, whose row the
@@ -129,6 +131,9 @@ func (s *Store) newOperation(tx *gorm.DB, c *model.Cluster, kind model.Operation
 		State:     model.OpPending,
 		Spec:      spec,
 		CreatedAt: s.now(),
+
+		GlobalRequestID: op.GlobalRequestID,
+		TraceParent:     op.TraceParent,
 	}
 	if op.Deadline > 0 {
 		deadline := utc(row.CreatedAt.Add(op.Deadline))

@@ -84,6 +84,9 @@ func (s *Store) Finish(ctx context.Context, f Fence, state model.OperationState,
 			Where("cluster_id = ? AND id > ? AND state IN ?", op.ClusterID, op.ID, claimableStates).
 			Session(&gorm.Session{})
 		if op.Kind == model.OpDelete && state == model.OpDone {
+			if err := s.notifyOf(tx, op, model.OutcomeSuccess); err != nil {
+				return err
+			}
 			if err := s.removeCluster(tx, op.ClusterID); err != nil {
 				return err
 			}
@@ -103,7 +106,14 @@ func (s *Store) Finish(ctx context.Context, f Fence, state model.OperationState,
 				groupStatus = kind.After()
 			}
 		}
-		return s.settle(tx, op, next, s.status(status, reason), s.status(groupStatus, reason), restoreCounts)
+		if err := s.settle(tx, op, next, s.status(status, reason), s.status(groupStatus, reason), restoreCounts); err != nil {
+			return err
+		}
+		outcome := model.OutcomeFailure
+		if state == model.OpDone {
+			outcome = model.OutcomeSuccess
+		}
+		return s.notifyOf(tx, op, outcome)
 	})
 }
 
@@ -209,5 +219,7 @@ func (s *Store) removeCluster(tx *gorm.DB, clusterUUID string) error {
 // FinishCancelled ends the operation as cancelled. The cluster is left alone:
 // it belongs to the operation that asked for this. ErrSuperseded.
 func (s *Store) FinishCancelled(ctx context.Context, f Fence) error {
-	return s.fenced(ctx, "end the cancelled operation", f, s.ended(model.OpCancelled), nil)
+	return s.fenced(ctx, "end the cancelled operation", f, s.ended(model.OpCancelled), func(tx *gorm.DB, op *model.Operation) error {
+		return s.notifyOf(tx, op, model.OutcomeFailure)
+	})
 }

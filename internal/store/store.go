@@ -34,6 +34,10 @@ type Options struct {
 	MaxOpen   int              // most connections at once; 0 means 16
 	SlowQuery time.Duration    // statements slower than this are logged; 0 means 500 ms
 	Now       func() time.Time // for created_at and the like, not for leases; nil means time.Now
+
+	// Notify keeps a model.Notification of each operation's begin and end, for
+	// TakeNotifications. Leave it off when nobody takes them.
+	Notify bool
 }
 
 // Store is a connection to the database. Make one with Open.
@@ -43,6 +47,7 @@ type Store struct {
 	logger *slog.Logger
 	clock  clock
 	now    func() time.Time // UTC, milliseconds
+	notify bool
 
 	// writer is held by the writing transaction. SQLite allows one; to queue
 	// here is fairer and quicker than to find the file locked. Nil on MySQL.
@@ -78,7 +83,7 @@ func Open(ctx context.Context, connection string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
-	s := &Store{pool: pool, logger: o.Logger, now: func() time.Time { return utc(o.Now()) }}
+	s := &Store{pool: pool, logger: o.Logger, now: func() time.Time { return utc(o.Now()) }, notify: o.Notify}
 	if err := s.Ping(ctx); err != nil {
 		_ = pool.Close()
 		return nil, err
