@@ -19,7 +19,7 @@ type rabbit struct {
 	Options
 	transport transport
 	tls       *tls.Config
-	requests  chan publishRequest // to the goroutine that owns the publishing connection
+	publisher *publisher
 
 	closed context.Context
 	close  context.CancelFunc
@@ -30,14 +30,10 @@ type rabbit struct {
 }
 
 func newRabbit(t transport, tlsConfig *tls.Config, o Options) *rabbit {
-	q := &rabbit{Options: o, transport: t, tls: tlsConfig, requests: make(chan publishRequest), links: map[*link]bool{}}
+	q := &rabbit{Options: o, transport: t, tls: tlsConfig, links: map[*link]bool{}}
 	q.closed, q.close = context.WithCancel(context.Background())
-	publishing := q.newLink("publish")
-	q.done.Go(func() {
-		publishing.run(q.closed, func(ctx context.Context, conn *amqp.Connection) error {
-			return q.publishOver(ctx, conn, publishing)
-		})
-	})
+	q.publisher = newPublisher(q.closed, q.newLink("publish"), func(conn *amqp.Connection) error { return over(conn, q.declare) })
+	q.done.Go(q.publisher.run)
 	return q
 }
 
@@ -96,131 +92,16 @@ func (q *rabbit) declare(ch *amqp.Channel) error {
 	return nil
 }
 
-// publishRequest is one call of Publish.
-type publishRequest struct {
-	ctx      context.Context
-	messages []Message
-	result   chan error // gets exactly one answer
-}
-
 func (q *rabbit) Publish(ctx context.Context, messages ...Message) error {
-	ctx, cancel := context.WithTimeout(ctx, q.PublishTimeout)
-	defer cancel()
-	for failed := q.Healthy(); ; {
-		r := publishRequest{ctx, messages, make(chan error, 1)}
-		select {
-		case q.requests <- r:
-			if failed = <-r.result; failed == nil {
-				return nil
-			}
-		case <-q.closed.Done():
-			return ErrClosed
-		case <-ctx.Done():
-			return errors.Join(ctx.Err(), failed)
-		}
-	}
-}
-
-// maxBatch bounds the messages that are on their way unconfirmed.
-const maxBatch = 256
-
-// publishOver serves Publish calls over one connection until it ends. After
-// any failure it gives the connection up, so that no late confirmation or
-// return of one call can be taken for that of the next, and a queue that was
-// deleted is declared anew.
-func (q *rabbit) publishOver(ctx context.Context, conn *amqp.Connection, l *link) error {
-	ch, err := conn.Channel()
-	if err != nil {
-		return fmt.Errorf("opening a channel: %w", err)
-	}
-	if err := q.declare(ch); err != nil {
-		return err
-	}
-	if err := ch.Confirm(false); err != nil {
-		return fmt.Errorf("asking for confirmations: %w", err)
-	}
-	// The library's reader writes to these channels and must never wait.
-	ended := ch.NotifyClose(make(chan *amqp.Error, 1))
-	returns := ch.NotifyReturn(make(chan amqp.Return, maxBatch))
-	blocked := conn.NotifyBlocked(make(chan amqp.Blocking, 16))
-	l.up()
-	for {
-		select {
-		case r := <-q.requests:
-			err := q.publish(ctx, r, ch, returns)
-			r.result <- err
-			if err != nil {
-				return err
-			}
-		case b, ok := <-blocked:
-			if ok && b.Active {
-				l.down(fmt.Errorf("the broker refuses messages for now: %s", b.Reason))
-			} else if ok {
-				l.up()
-			} else {
-				blocked = nil
-			}
-		case err := <-ended:
-			return reason(err)
-		case <-ctx.Done():
-			return nil
-		}
-	}
-}
-
-// publish sends a call's messages, batch by batch, until the call's context or
-// ctx, the connection's, ends.
-func (q *rabbit) publish(ctx context.Context, r publishRequest, ch *amqp.Channel, returns <-chan amqp.Return) error {
-	callCtx, cancel := context.WithCancel(r.ctx)
-	defer cancel()
-	defer context.AfterFunc(ctx, cancel)()
-	for rest := r.messages; len(rest) > 0; {
-		n := min(len(rest), maxBatch)
-		if err := q.publishBatch(callCtx, rest[:n], ch, returns); err != nil {
-			return err
-		}
-		rest = rest[n:]
-	}
-	return nil
-}
-
-func (q *rabbit) publishBatch(ctx context.Context, batch []Message, ch *amqp.Channel, returns <-chan amqp.Return) error {
-	confirmations := make([]*amqp.DeferredConfirmation, len(batch))
-	for i, message := range batch {
-		body, err := message.encode()
+	parcels := make([]parcel, len(messages))
+	for i, m := range messages {
+		body, err := m.encode()
 		if err != nil {
 			return fmt.Errorf("encoding a message: %w", err)
 		}
-		const mandatory, immediate = true, false
-		confirmations[i], err = ch.PublishWithDeferredConfirmWithContext(ctx, "", q.Queue, mandatory, immediate, amqp.Publishing{
-			ContentType:  "application/json",
-			DeliveryMode: amqp.Persistent,
-			MessageId:    message.Operation,
-			Body:         body,
-		})
-		if err != nil {
-			return fmt.Errorf("sending a message: %w", err)
-		}
+		parcels[i] = parcel{key: q.Queue, id: m.Operation, body: body} // over the default exchange
 	}
-	for _, c := range confirmations {
-		acked, err := c.WaitContext(ctx)
-		if err != nil {
-			return fmt.Errorf("waiting for the broker's confirmation: %w", err)
-		}
-		if !acked && ch.IsClosed() {
-			return errors.New("the connection has ended before the broker confirmed a message")
-		}
-		if !acked {
-			return errors.New("the broker has refused a message")
-		}
-	}
-	// A message that no queue takes is returned, and confirmed after that.
-	select {
-	case back := <-returns:
-		return fmt.Errorf("the broker has no queue %s: %s", q.Queue, back.ReplyText)
-	default:
-		return nil
-	}
+	return q.publisher.publish(ctx, parcels)
 }
 
 func (q *rabbit) Consume(ctx context.Context, handle func(context.Context, *Delivery)) error {
