@@ -325,8 +325,10 @@ type Operation struct {
 	UserID    string `gorm:"size:255"`
 	RequestID string `gorm:"size:64"` // of the REST call, req-<uuid>
 
-	// GlobalRequestID is the id that the caller's own service sent along, and
-	// TraceParent the W3C trace context of the REST call. Both may be empty.
+	// UserDomainID is the user's domain, GlobalRequestID the id that the
+	// caller's own service sent along, and TraceParent the W3C trace context of
+	// the REST call. Each may be empty.
+	UserDomainID    string `gorm:"size:64;not null;default:''"`
 	GlobalRequestID string `gorm:"size:64;not null;default:''"`
 	TraceParent     string `gorm:"size:64;not null;default:''"`
 
@@ -443,6 +445,7 @@ type Notification struct {
 	ClusterName     string        `gorm:"size:255"`
 	ProjectID       string        `gorm:"size:255"`
 	UserID          string        `gorm:"size:255"`
+	UserDomainID    string        `gorm:"size:64"`
 	RequestID       string        `gorm:"size:64"`
 	GlobalRequestID string        `gorm:"size:64"`
 	Cluster         ClusterData   `gorm:"serializer:json;type:mediumtext"` // as it was in that moment

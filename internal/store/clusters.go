@@ -101,6 +101,7 @@ func (s *Store) NodeGroup(ctx context.Context, clusterUUID, ident string) (*mode
 // that asks for it.
 type NewOperation struct {
 	UserID          string
+	UserDomainID    string        // of the user, if known
 	RequestID       string        // of the REST call
 	GlobalRequestID string        // that the caller sent along, if any
 	TraceParent     string        // trace context of the REST call, if any
@@ -132,6 +133,7 @@ func (s *Store) newOperation(tx *gorm.DB, c *model.Cluster, kind model.Operation
 		Spec:      spec,
 		CreatedAt: s.now(),
 
+		UserDomainID:    op.UserDomainID,
 		GlobalRequestID: op.GlobalRequestID,
 		TraceParent:     op.TraceParent,
 	}

@@ -37,7 +37,7 @@ func (s *Store) notifyOf(tx *gorm.DB, op *model.Operation, outcome model.Outcome
 	}
 	return tx.Create(&model.Notification{
 		UUID: uuid.NewString(), Kind: op.Kind, Outcome: outcome, ClusterID: c.UUID, ClusterName: c.Name,
-		ProjectID: op.ProjectID, UserID: op.UserID, RequestID: op.RequestID, GlobalRequestID: op.GlobalRequestID,
+		ProjectID: op.ProjectID, UserID: op.UserID, UserDomainID: op.UserDomainID, RequestID: op.RequestID, GlobalRequestID: op.GlobalRequestID,
 		Cluster: data, CreatedAt: s.now(),
 	}).Error
 }

@@ -113,7 +113,7 @@ func TestWhatIsToldOfACluster(t *testing.T) {
 		c, groups := request(t, s, "p1")
 		c.Keypair, c.DockerVolumeSize, c.Labels, c.CreateTimeout = ptr("key"), ptr(7), model.Labels{"a": "b"}, ptr(60)
 		c.CreatedAt = time.Date(2026, 1, 2, 3, 4, 5, 678_000_000, time.UTC)
-		op, err := s.CreateCluster(t.Context(), c, groups, 10, store.NewOperation{UserID: "u", RequestID: "req-1", GlobalRequestID: "req-0"})
+		op, err := s.CreateCluster(t.Context(), c, groups, 10, store.NewOperation{UserID: "u", UserDomainID: "d", RequestID: "req-1", GlobalRequestID: "req-0"})
 		must(t, err)
 		f := claim(t, s, op, "c1")
 		told(t, s)
@@ -128,7 +128,7 @@ func TestWhatIsToldOfACluster(t *testing.T) {
 		all, err := s.TakeNotifications(t.Context(), 1, lease)
 		must(t, err)
 		n := all[0]
-		if n.UserID != "u" || n.ProjectID != "p1" || n.RequestID != "req-1" || n.GlobalRequestID != "req-0" || n.ClusterID != c.UUID || n.ClusterName != "c" {
+		if n.UserID != "u" || n.UserDomainID != "d" || n.ProjectID != "p1" || n.RequestID != "req-1" || n.GlobalRequestID != "req-0" || n.ClusterID != c.UUID || n.ClusterName != "c" {
 			t.Errorf("got %+v", n)
 		}
 		data, err := json.Marshal(n.Cluster)

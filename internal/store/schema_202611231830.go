@@ -12,11 +12,12 @@ import (
 // and lets operations remember where their request came from.
 func migrate202611231830(tx *gorm.DB) error {
 	type operation struct {
+		UserDomainID    string `gorm:"size:64;not null;default:''"`
 		GlobalRequestID string `gorm:"size:64;not null;default:''"`
 		TraceParent     string `gorm:"size:64;not null;default:''"`
 	}
 	m := tx.Table("operations").Migrator()
-	for _, field := range []string{"GlobalRequestID", "TraceParent"} {
+	for _, field := range []string{"UserDomainID", "GlobalRequestID", "TraceParent"} {
 		if m.HasColumn(&operation{}, field) {
 			continue
 		}
@@ -33,6 +34,7 @@ func migrate202611231830(tx *gorm.DB) error {
 		ClusterName     string `gorm:"size:255"`
 		ProjectID       string `gorm:"size:255"`
 		UserID          string `gorm:"size:255"`
+		UserDomainID    string `gorm:"size:64"`
 		RequestID       string `gorm:"size:64"`
 		GlobalRequestID string `gorm:"size:64"`
 		Cluster         string `gorm:"type:mediumtext"`
