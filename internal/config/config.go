@@ -43,6 +43,11 @@ type Config struct {
 	Catalog           Catalog
 	Quotas            Quotas
 	X509              X509
+	Notifications     OsloMessagingNotifications
+	Rabbit            OsloMessagingRabbit
+	Healthcheck       Healthcheck
+	Metrics           Metrics
+	OTel              OTel
 }
 
 // groups declares every option, bound to c.
@@ -64,6 +69,11 @@ func (c *Config) groups() []*group {
 		c.Catalog.declare(),
 		c.Quotas.declare(),
 		c.X509.declare(),
+		c.Notifications.declare(),
+		c.Rabbit.declare(),
+		c.Healthcheck.declare(),
+		c.Metrics.declare(),
+		c.OTel.declare(),
 	}
 }
 

@@ -15,14 +15,16 @@ type Default struct {
 	TransportURL Secret
 	StatePath    string
 
-	PeriodicEnable bool
+	PeriodicEnable  bool
+	ControlExchange string // of notifications
+	ServiceDownTime time.Duration
 }
 
 func (d *Default) declare() *group {
 	g := &group{name: defaultGroup, help: "Options of every process."}
 	g.bool(&d.Debug, "debug", false, "Log at level DEBUG instead of INFO.")
 	g.choice(&d.LogFormat, "log_format", "text", []string{"text", "json"},
-		"Form of log lines: text as OpenStack services write it, or one JSON object a line.")
+		"Form of log lines: text is key=value pairs, json one JSON object a line.")
 	host, _ := os.Hostname() // without one, the rule below speaks up
 	g.string(&d.Host, "host", host,
 		"Name of this conductor, unique among all. It owns its operations under this name, so it should stay the same over restarts.").
@@ -37,6 +39,11 @@ func (d *Default) declare() *group {
 		must(absolutePath)
 	g.bool(&d.PeriodicEnable, "periodic_enable", true,
 		"Look at clusters and hosts again and again: their health, what runs, and what nobody needs any more.")
+	g.string(&d.ControlExchange, "control_exchange", "magnum",
+		"RabbitMQ exchange that notifications go through; those who listen name the same.").
+		must(name)
+	g.duration(&d.ServiceDownTime, "service_down_time", 180, seconds, between(1, 86_400),
+		"Seconds of silence after which `openstack coe service list` shows a conductor as down.")
 	g.validate = func(fault func(option, rule string)) {
 		if d.Host == "" {
 			fault("host", "must be set, for this machine has no host name")
