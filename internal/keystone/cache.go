@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -39,6 +40,8 @@ type Cache struct {
 	options CacheOptions
 	next    ExpiredValidator
 	asking  singleflight.Group
+
+	hits, misses atomic.Int64
 
 	mu      sync.Mutex
 	valid   lru
@@ -88,13 +91,19 @@ func (c *Cache) validate(ctx context.Context, token string, allowExpired bool) (
 	var buffer [512]byte // holds the token without an allocation
 	key := cacheKey{sha256.Sum256(append(buffer[:0], token...)), allowExpired}
 	if t, known := c.look(key, time.Now()); known {
+		c.hits.Add(1)
 		if t == nil {
 			return nil, ErrInvalidToken
 		}
 		return t, nil
 	}
+	c.misses.Add(1)
 	return c.ask(ctx, key, token)
 }
+
+// Lookups tells how many questions were answered from memory, refusals too, and
+// how many were not.
+func (c *Cache) Lookups() (hits, misses int64) { return c.hits.Load(), c.misses.Load() }
 
 // look returns (nil, true) for a token that is known to be refused.
 func (c *Cache) look(key cacheKey, now time.Time) (t *Token, known bool) {

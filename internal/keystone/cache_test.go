@@ -90,6 +90,9 @@ func TestCacheSeesARevocationInTime(t *testing.T) {
 			t.Errorf("after the cache time: %v", err)
 		}
 		l.wantAsked(t, 2)
+		if hits, misses := cache.Lookups(); hits != 5 || misses != 2 {
+			t.Errorf("%d hits, %d misses", hits, misses)
+		}
 	})
 }
 

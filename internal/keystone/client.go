@@ -135,6 +135,25 @@ func (c *Client) Close() {
 	c.service.HTTPClient.CloseIdleConnections()
 }
 
+// Ping asks whether Keystone answers, without logging in. ErrUnavailable.
+func (c *Client) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.service.Endpoint, nil)
+	if err != nil {
+		return fmt.Errorf("reach Keystone: %w", err)
+	}
+	answer, err := c.service.HTTPClient.Do(request)
+	if err != nil {
+		return fmt.Errorf("reach Keystone: %w: %w", ErrUnavailable, err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode >= http.StatusInternalServerError {
+		return fmt.Errorf("reach Keystone: %w: it answers %s", ErrUnavailable, answer.Status)
+	}
+	return nil
+}
+
 // Validate asks Keystone what the token stands for.
 func (c *Client) Validate(ctx context.Context, token string) (*Token, error) {
 	return c.validate(ctx, token, false)

@@ -494,3 +494,21 @@ func TestCAFile(t *testing.T) {
 		}
 	}
 }
+
+func TestPing(t *testing.T) {
+	client := builtIn(t, identity.Config{}).client(t)
+	for range 2 {
+		if err := client.Ping(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	sick := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }))
+	options := Options{AuthURL: sick.URL + "/v3", Username: "keelson", Password: "secret", ProjectName: "service"}
+	if err := newClient(t, options).Ping(t.Context()); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("sick: %v", err)
+	}
+	sick.Close()
+	if err := newClient(t, options).Ping(t.Context()); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("gone: %v", err)
+	}
+}
