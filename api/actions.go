@@ -123,7 +123,7 @@ func (a *API) upgradeCluster(c *call) (response, error) {
 	if err != nil {
 		return response{}, foundAs("Cluster", c.PathValue("ident"), err)
 	}
-	a.announce(operation)
+	a.announce(c, operation)
 	return accepted(v1.UUID{UUID: cluster.UUID}), nil
 }
 

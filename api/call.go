@@ -43,6 +43,9 @@ func (c *call) allows(rule string, t target) bool {
 
 // demand asks the policy and makes its refusal a 403 that names the rule.
 func (c *call) demand(rule string, t target) error {
+	if id := t["uuid"]; id != "" {
+		infoOf(c.Context()).target = id
+	}
 	if !c.allows(rule, t) {
 		return forbidden("Policy doesn't allow %s to be performed.", rule)
 	}
@@ -76,7 +79,11 @@ func (c *call) scope() store.Scope {
 
 // operation describes who asks for the work that begins.
 func (a *API) operation(c *call, deadline time.Duration) store.NewOperation {
-	return store.NewOperation{UserID: c.caller.userID, RequestID: requestID(c.Context()), Deadline: deadline, MaxQueue: a.config.MaxPending}
+	info := infoOf(c.Context())
+	return store.NewOperation{
+		UserID: c.caller.userID, UserDomainID: info.domain, Deadline: deadline, MaxQueue: a.config.MaxPending,
+		RequestID: info.id, GlobalRequestID: info.globalID, TraceParent: info.traceParent,
+	}
 }
 
 // cluster finds the cluster that the path names.

@@ -35,7 +35,7 @@ func (c *call) identify() error {
 		return errors.New("a request came through without a validated token")
 	}
 	info := infoOf(c.Context())
-	info.user, info.project = t.UserID, t.ProjectID
+	info.user, info.domain, info.project = t.UserID, t.UserDomainID, t.ProjectID
 	c.caller = &caller{userID: t.UserID, projectID: t.ProjectID, Caller: policy.NewCaller(policy.Credentials{
 		UserID:            t.UserID,
 		UserName:          t.UserName,

@@ -131,6 +131,6 @@ func (a *API) rotateAuthority(c *call) (response, error) {
 	if err != nil {
 		return response{}, foundAs("Cluster", c.PathValue("ident"), err)
 	}
-	a.announce(operation)
+	a.announce(c, operation)
 	return accepted(v1.UUID{UUID: cluster.UUID}), nil
 }

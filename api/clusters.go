@@ -5,6 +5,7 @@ package api
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"regexp"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/keelson/keelson/api/v1"
+	"github.com/keelson/keelson/internal/logging"
 	"github.com/keelson/keelson/internal/model"
 	"github.com/keelson/keelson/internal/store"
 )
@@ -274,7 +276,7 @@ func (a *API) makeCluster(c *call, n newCluster) (*model.Cluster, []model.NodeGr
 	if err != nil { // the template may have been deleted by now
 		return nil, nil, n.templateError(foundAs("ClusterTemplate", n.template, err))
 	}
-	a.announce(operation)
+	a.announce(c, operation)
 	return cluster, groups, nil
 }
 
@@ -397,10 +399,15 @@ func (a *API) deadline(c *model.Cluster) time.Duration {
 
 // announce tells the conductors of an operation that has been stored, if there
 // is one.
-func (a *API) announce(operation *model.Operation) {
-	if operation != nil {
-		a.Announce()
+func (a *API) announce(c *call, operation *model.Operation) {
+	if operation == nil {
+		return
 	}
+	a.Announce()
+	info := infoOf(c.Context())
+	info.target, info.operation = operation.ClusterID, operation.UUID
+	a.Logger.LogAttrs(c.Context(), slog.LevelInfo, "operation accepted",
+		slog.String(logging.Operation, operation.UUID), slog.String(logging.Cluster, operation.ClusterID), slog.String("kind", string(operation.Kind)))
 }
 
 // checkRollback reads the argument rollback and forgets it: the old counts are
@@ -518,7 +525,7 @@ func (a *API) scale(c *call, group *model.NodeGroup, count int, remove []string,
 	if err != nil {
 		return err
 	}
-	a.announce(operation)
+	a.announce(c, operation)
 	return nil
 }
 
@@ -534,7 +541,7 @@ func (a *API) deleteCluster(c *call) (response, error) {
 	if err != nil {
 		return response{}, foundAs("Cluster", c.PathValue("ident"), err)
 	}
-	a.announce(operation)
+	a.announce(c, operation)
 	return noContent(), nil
 }
 

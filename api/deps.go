@@ -50,7 +50,35 @@ type Deps struct {
 	Announce func()
 	// Now is the clock.
 	Now func() time.Time
+
+	// Observer is told of each request; nil means nobody is.
+	Observer Observer
+	// Readiness answers whether all is there that requests need; nil means
+	// that it always is.
+	Readiness http.Handler
 }
+
+// Observer is told of requests, for metrics and traces. Its methods are quick
+// and may be called by many goroutines.
+type Observer interface {
+	// Request is called when a request has come in; all work on it happens in
+	// the context returned. answered is called once, when the answer is out,
+	// with the route's pattern (empty for paths that are nowhere), the status
+	// and the bytes of the answer's body.
+	Request(r *http.Request) (ctx context.Context, answered func(route string, status int, sent int64))
+	// TraceParent returns the W3C trace context of work that begins in ctx;
+	// empty when it is not traced.
+	TraceParent(ctx context.Context) string
+}
+
+// nobody observes.
+type nobody struct{}
+
+func (nobody) Request(r *http.Request) (context.Context, func(string, int, int64)) {
+	return r.Context(), func(string, int, int64) {}
+}
+
+func (nobody) TraceParent(context.Context) string { return "" }
 
 // Store is the part of *store.Store that the API uses.
 type Store interface {

@@ -12,6 +12,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -83,10 +84,13 @@ func (a *API) notRouted(w http.ResponseWriter, r *http.Request) {
 // endpoint is one path with its methods.
 type endpoint struct {
 	api     *API
+	path    string // pattern, as in the table
 	methods map[string]*route
 }
 
 func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	info := infoOf(r.Context())
+	info.route = e.path
 	route, known := e.methods[r.Method]
 	if !known {
 		e.api.fail(w, r, &Error{
@@ -95,6 +99,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		})
 		return
 	}
+	info.action = route.rule
 	answer, err := e.api.run(w, r, route)
 	if err != nil {
 		e.api.fail(w, r, err)
@@ -102,6 +107,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if answer.location != "" {
 		w.Header().Set("Location", answer.location)
+		info.target = path.Base(answer.location)
 	}
 	e.api.write(w, r, answer.status, answer.body)
 }
@@ -192,8 +198,7 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	e := answer(err)
 	if e.Status >= http.StatusInternalServerError {
-		a.Logger.LogAttrs(r.Context(), slog.LevelError, "request failed",
-			slog.String("request_id", requestID(r.Context())), slog.Any("error", err))
+		a.Logger.LogAttrs(r.Context(), slog.LevelError, "request failed", slog.Any("error", err))
 	}
 	if e.Allow != nil {
 		w.Header().Set("Allow", strings.Join(e.Allow, ", "))
@@ -234,7 +239,6 @@ func (a *API) write(w http.ResponseWriter, r *http.Request, status int, body any
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	if _, err := w.Write(buffer.Bytes()); err != nil {
-		a.Logger.LogAttrs(r.Context(), slog.LevelDebug, "the client went away",
-			slog.String("request_id", requestID(r.Context())), slog.Any("error", err))
+		a.Logger.LogAttrs(r.Context(), slog.LevelDebug, "the client went away", slog.Any("error", err))
 	}
 }

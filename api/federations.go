@@ -66,7 +66,6 @@ func (a *API) createFederation(c *call) (response, error) {
 	if _, err := a.cluster(c, host); err != nil {
 		return response{}, err
 	}
-	a.Logger.LogAttrs(c.Context(), slog.LevelWarn, "a federation was accepted, but federations are not implemented",
-		slog.String("request_id", requestID(c.Context())))
+	a.Logger.LogAttrs(c.Context(), slog.LevelWarn, "a federation was accepted, but federations are not implemented")
 	return accepted(v1.UUID{UUID: uuid.NewString()}), nil
 }

@@ -182,7 +182,7 @@ func (a *API) createNodeGroup(c *call) (response, error) {
 	if err != nil {
 		return response{}, foundAs("Cluster", c.PathValue("ident"), err)
 	}
-	a.announce(operation)
+	a.announce(c, operation)
 	return accepted(c.renderNewNodeGroup(cluster, group)), nil
 }
 
@@ -314,7 +314,7 @@ func (a *API) limitNodeGroup(c *call, group *model.NodeGroup, least int, most *i
 	if err != nil {
 		return foundAs("Nodegroup", c.PathValue("group"), err)
 	}
-	a.announce(operation)
+	a.announce(c, operation)
 	return nil
 }
 
@@ -340,7 +340,7 @@ func (a *API) deleteNodeGroup(c *call) (response, error) {
 	if err != nil {
 		return response{}, foundAs("Nodegroup", c.PathValue("group"), err)
 	}
-	a.announce(operation)
+	a.announce(c, operation)
 	return noContent(), nil
 }
 

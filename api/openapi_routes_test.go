@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/keelson/keelson/api/openapitest"
+	"github.com/keelson/keelson/internal/health"
 )
 
 // described is what the document and the route table both know of a call.
@@ -35,7 +36,7 @@ func TestOpenAPI_TellsOfAllThatIsServedAndOfNothingElse(t *testing.T) {
 	}
 
 	want := map[string]described{}
-	for _, path := range []string{healthcheckPath, openAPIPath, openAPIJSONPath} {
+	for _, path := range []string{health.LivePath, health.ReadyPath, openAPIPath, openAPIJSONPath} {
 		for _, method := range []string{"GET", "HEAD"} {
 			want[method+" "+path] = described{Public: true}
 		}

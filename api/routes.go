@@ -111,13 +111,16 @@ func (a *API) table() []route {
 	}
 }
 
+// actionsPath exists, but with no method.
+const actionsPath = "/v1/clusters/{ident}/actions"
+
 // mux turns the table into a handler.
 func (a *API) mux() *http.ServeMux {
-	endpoints := map[string]*endpoint{"/v1/clusters/{ident}/actions": {api: a}}
+	endpoints := map[string]*endpoint{actionsPath: {api: a, path: actionsPath}}
 	for _, r := range a.table() {
 		e := endpoints[r.path]
 		if e == nil {
-			e = &endpoint{api: a, methods: map[string]*route{}}
+			e = &endpoint{api: a, path: r.path, methods: map[string]*route{}}
 			endpoints[r.path] = e
 		}
 		e.methods[r.method] = &r

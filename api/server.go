@@ -18,6 +18,9 @@ import (
 	"cmp"
 	"net/http"
 	"time"
+
+	"github.com/keelson/keelson/internal/health"
+	"github.com/keelson/keelson/internal/logging"
 )
 
 // API answers the requests. It keeps no state of its own.
@@ -25,6 +28,7 @@ type API struct {
 	Deps
 	config Config
 	routes *http.ServeMux
+	live   http.Handler
 }
 
 // New returns the handler of all requests.
@@ -32,7 +36,14 @@ func New(config Config, deps Deps) http.Handler {
 	config.MaxLimit = cmp.Or(config.MaxLimit, 1000)
 	config.MaxBody = cmp.Or(config.MaxBody, 112<<10)
 	config.ServiceDownTime = cmp.Or(config.ServiceDownTime, 180*time.Second)
-	a := &API{Deps: deps, config: config}
+	deps.Logger = logging.Contextual(deps.Logger)
+	if deps.Observer == nil {
+		deps.Observer = nobody{}
+	}
+	if deps.Readiness == nil {
+		deps.Readiness = health.NewReadiness(deps.Logger)
+	}
+	a := &API{Deps: deps, config: config, live: health.Live(config.DisabledByFile)}
 	a.routes = a.mux()
 	return a.identify(a.public(a.Authenticate(http.HandlerFunc(a.dispatch))))
 }
@@ -41,9 +52,14 @@ func New(config Config, deps Deps) http.Handler {
 func (a *API) public(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
-		case healthcheckPath:
-			a.healthcheck(w, r)
+		case health.LivePath:
+			infoOf(r.Context()).route = health.LivePath
+			a.live.ServeHTTP(w, r)
+		case health.ReadyPath:
+			infoOf(r.Context()).route = health.ReadyPath
+			a.Readiness.ServeHTTP(w, r)
 		case openAPIPath, openAPIJSONPath:
+			infoOf(r.Context()).route = r.URL.Path
 			a.describe(w, r)
 		case "/", "/v1", "/v1/":
 			a.dispatch(w, r)
