@@ -24,6 +24,7 @@ import (
 	"github.com/keelson/keelson/internal/ca"
 	"github.com/keelson/keelson/internal/catalog"
 	"github.com/keelson/keelson/internal/ipam"
+	"github.com/keelson/keelson/internal/logging"
 	"github.com/keelson/keelson/internal/lxc"
 	"github.com/keelson/keelson/internal/model"
 	"github.com/keelson/keelson/internal/queue"
@@ -57,6 +58,7 @@ type Parts struct {
 	Limits       lxc.Limits // of each node
 	Zone         string     // of the hosts; empty: they have none
 	Logger       *slog.Logger
+	Observer     Observer // nil: nobody is told
 }
 
 // Options are a conductor's settings; New fills in what is zero.
@@ -139,6 +141,10 @@ type Conductor struct {
 // New returns a conductor that does nothing until Run.
 func New(p Parts, o Options) *Conductor {
 	o = o.withDefaults()
+	p.Logger = logging.Contextual(p.Logger)
+	if p.Observer == nil {
+		p.Observer = nobody{}
+	}
 	return &Conductor{
 		Parts: p, opts: o, slots: make(chan struct{}, o.Workers), wake: make(chan struct{}, 1),
 		starts: &hostSlots{most: o.StartsPerHost, taken: make(map[string]int)},
@@ -260,13 +266,16 @@ func (c *Conductor) start(ctx, work context.Context, operations *sync.WaitGroup,
 }
 
 func (c *Conductor) operate(ctx context.Context, op *model.Operation) {
-	log := c.Logger.With("operation", op.UUID, "kind", op.Kind, "cluster", op.ClusterID, "request_id", op.RequestID, "generation", op.Generation)
-	log.Info("operation claimed", "undo", op.Undo)
+	ctx, let := c.Observer.Operation(ctx, op)
+	ctx = logging.With(ctx, slog.String(logging.RequestID, op.RequestID), slog.String(logging.GlobalRequestID, op.GlobalRequestID),
+		slog.String(logging.Operation, op.UUID), slog.String(logging.Cluster, op.ClusterID))
+	log := logging.Bound(ctx, c.Logger).With("kind", op.Kind, "generation", op.Generation)
+	log.Info("operation claimed", "undo", op.Undo, "taken_from", op.TakenFrom)
 	r := &runner{
 		Conductor: c, log: log, op: op,
 		fence: store.Fence{Operation: op.UUID, Owner: c.opts.Owner, Generation: op.Generation},
 	}
-	r.run(ctx)
+	let(r.run(ctx))
 }
 
 // lookNow asks the poll loop to look at once: an ended operation may have held

@@ -403,7 +403,7 @@ func (p *HostPool) move(ctx context.Context, h *model.Host, to model.HostState, 
 		return fmt.Errorf("noting that host %s is %s: %w", h.Name, to, err)
 	}
 	if moved {
-		p.log.Info("host changed state", "host", h.Name, "from", h.State, "to", to)
+		p.log.InfoContext(ctx, "host changed state", "host", h.Name, "from", h.State, "to", to)
 	}
 	return nil
 }
@@ -414,7 +414,7 @@ func (p *HostPool) move(ctx context.Context, h *model.Host, to model.HostState, 
 func (p *HostPool) keep(ctx context.Context) error {
 	for {
 		if err := p.KeepOnce(ctx); err != nil && ctx.Err() == nil {
-			p.log.Warn("looking after the host pool", "error", err)
+			p.log.WarnContext(ctx, "looking after the host pool", "error", err)
 		}
 		if sleep(ctx, jitter(p.opts.Keep)) != nil {
 			return nil

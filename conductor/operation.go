@@ -12,6 +12,7 @@ import (
 
 	"github.com/keelson/keelson/drivers"
 	"github.com/keelson/keelson/internal/fault"
+	"github.com/keelson/keelson/internal/logging"
 	"github.com/keelson/keelson/internal/model"
 	"github.com/keelson/keelson/internal/store"
 )
@@ -44,8 +45,9 @@ type planner interface {
 	Run(ctx context.Context, job *drivers.Job, step drivers.Step) (drivers.Outcome, error)
 }
 
-// run is the whole life of a claimed operation in this process.
-func (r *runner) run(ctx context.Context) {
+// run is the whole life of a claimed operation in this process. It returns
+// its outcome.
+func (r *runner) run(ctx context.Context) string {
 	work, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	calls, cut := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -73,7 +75,9 @@ func (r *runner) run(ctx context.Context) {
 	defer cancel()
 	if err := r.end(last, err); err != nil {
 		r.log.Error("could not end the operation: when its lease runs out, a conductor takes it again", "error", err)
+		return OutcomeLost
 	}
+	return r.outcome(err)
 }
 
 // attempt does the work and, when that fails for good, removes what it half
@@ -203,7 +207,7 @@ func (r *runner) work(ctx context.Context) error {
 
 // take calls one step until it is done, fails for good or runs out of time,
 // and keeps its line in the journal.
-func (r *runner) take(ctx context.Context, step drivers.Step, begun time.Time) error {
+func (r *runner) take(ctx context.Context, step drivers.Step, begun time.Time) (taken error) {
 	timeout := step.Timeout
 	if timeout == 0 {
 		timeout = r.opts.StepTimeout
@@ -219,7 +223,10 @@ func (r *runner) take(ctx context.Context, step drivers.Step, begun time.Time) e
 	} else if node := job.Node(step.NodeID); node != nil {
 		line.NodeName, where = node.Name, "node "+node.Name
 	}
-	log := r.log.With("step", step.Name, "node", line.NodeName)
+	ctx, ended := r.Observer.Step(ctx, r.op, step.Name, line.NodeName)
+	defer func() { ended(taken) }()
+	ctx = logging.With(ctx, slog.String(logging.Step, step.Name), slog.String(logging.Node, line.NodeName))
+	log := r.log.With(logging.Step, step.Name, logging.Node, line.NodeName)
 	if err := r.Store.BeginStep(ctx, r.fence, line); err != nil {
 		return err
 	}
@@ -244,6 +251,7 @@ func (r *runner) take(ctx context.Context, step drivers.Step, begun time.Time) e
 		wait, message := outcome.After, outcome.Message
 		if err != nil {
 			log.Warn("step will be tried again", "error", err, "in", pause)
+			r.Observer.Retry(ctx, r.op, step.Name, err)
 			wait, message = jitter(pause), r.reason(err)
 			pause = min(2*pause, r.opts.RetryMost)
 		}

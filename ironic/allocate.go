@@ -119,7 +119,7 @@ func (c *Client) createAllocation(ctx context.Context, req AllocationRequest) (A
 	case err != nil:
 		return Allocation{}, Result{}, classify("allocate a node for "+req.Key, err)
 	}
-	c.log.Debug("asked for a bare-metal node", "key", req.Key, "allocation", made.UUID, "resource_class", req.ResourceClass, "traits", req.Traits)
+	c.log.DebugContext(ctx, "asked for a bare-metal node", "key", req.Key, "allocation", made.UUID, "resource_class", req.ResourceClass, "traits", req.Traits)
 	return Allocation{ID: made.UUID, NodeID: made.NodeUUID}, c.soon("asked for a host"), nil
 }
 

@@ -113,7 +113,7 @@ func (c *Client) change(ctx context.Context, n *nodes.Node, opts nodes.Provision
 		return err
 	}
 	doing := fmt.Sprintf("ask for %q of node %s, which is %s", opts.Target, n.UUID, n.ProvisionState)
-	c.log.Debug("change a bare-metal node", "node", n.UUID, "name", n.Name, "state", n.ProvisionState, "target", opts.Target)
+	c.log.DebugContext(ctx, "change a bare-metal node", "node", n.UUID, "name", n.Name, "state", n.ProvisionState, "target", opts.Target)
 	err = nodes.ChangeProvisionState(ctx, sc, n.UUID, opts).ExtractErr()
 	var answer gophercloud.ErrUnexpectedResponseCode
 	if errors.As(err, &answer) && answer.Actual == http.StatusBadRequest {

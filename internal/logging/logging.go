@@ -63,12 +63,19 @@ func With(ctx context.Context, attrs ...slog.Attr) context.Context {
 	return context.WithValue(ctx, contextKey{}, all)
 }
 
+// Bound returns a logger whose lines carry what the context carries, for calls
+// that have no context.
+func Bound(ctx context.Context, log *slog.Logger) *slog.Logger {
+	attrs, _ := ctx.Value(contextKey{}).([]slog.Attr)
+	return slog.New(log.Handler().WithAttrs(attrs))
+}
+
 func names(attrs []slog.Attr, key string) bool {
 	return slices.ContainsFunc(attrs, func(a slog.Attr) bool { return a.Key == key })
 }
 
-// handler adds the context's attributes, unless the logger has that key of its
-// own.
+// handler adds the context's attributes, unless the logger or the line has that
+// key of its own.
 type handler struct {
 	next  slog.Handler
 	bound []slog.Attr
@@ -83,9 +90,14 @@ func (h handler) Handle(ctx context.Context, r slog.Record) error {
 	if len(attrs) == 0 {
 		return h.next.Handle(ctx, r)
 	}
+	own := h.bound
+	r.Attrs(func(a slog.Attr) bool {
+		own = append(slices.Clip(own), a)
+		return true
+	})
 	r = r.Clone()
 	for _, a := range attrs {
-		if !names(h.bound, a.Key) {
+		if !names(own, a.Key) {
 			r.AddAttrs(a)
 		}
 	}

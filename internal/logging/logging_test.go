@@ -56,6 +56,7 @@ func TestLinesCarryWhatTheContextIsAbout(t *testing.T) {
 		"inner adds to outer":     {step, nil, with("request_id", "req-1", "step", "start", "node", "n-0")},
 		"inner replaces outer":    {other, nil, with("request_id", "req-2")},
 		"the logger's own is one": {request, []any{"request_id", "req-9"}, with("request_id", "req-9")},
+		"the line's own is one":   {logging.With(request, slog.String("own", "no")), nil, with("request_id", "req-1")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(tt.want, line(t, tt.ctx, tt.bind...)); diff != "" {

@@ -33,16 +33,21 @@ func (s *Store) Claimable(ctx context.Context, limit, perProject int) ([]string,
 		perProject = math.MaxInt32
 	}
 	atWork := s.read(ctx).Model(&model.Operation{}).Select("project_id, COUNT(*) AS n").Where(s.atWork()).Group("project_id")
-	waiting := s.read(ctx).Model(&model.Operation{}).
+	waiting := s.claimable(ctx).
 		Select("operations.uuid, operations.id, ROW_NUMBER() OVER (PARTITION BY operations.project_id ORDER BY operations.id) + COALESCE(busy.n, 0) AS turn").
-		Joins("LEFT JOIN (?) busy ON busy.project_id = operations.project_id", atWork).
-		Where(s.due()).
-		Where("NOT EXISTS (SELECT 1 FROM operations earlier WHERE earlier.cluster_id = operations.cluster_id" +
-			" AND earlier.id < operations.id AND earlier.state IN ('pending', 'running'))")
+		Joins("LEFT JOIN (?) busy ON busy.project_id = operations.project_id", atWork)
 	var uuids []string
 	err := s.read(ctx).Table("(?) waiting", waiting).Where("turn <= ?", perProject).
 		Order("turn, id").Limit(limit).Pluck("uuid", &uuids).Error
 	return uuids, failed("read claimable operations", err)
+}
+
+// claimable begins a query of the operations that are due and whose turn it is
+// among those of their cluster.
+func (s *Store) claimable(ctx context.Context) *gorm.DB {
+	return s.read(ctx).Model(&model.Operation{}).Where(s.due()).
+		Where("NOT EXISTS (SELECT 1 FROM operations earlier WHERE earlier.cluster_id = operations.cluster_id" +
+			" AND earlier.id < operations.id AND earlier.state IN ('pending', 'running'))")
 }
 
 // atWork is the condition of operations that a conductor has in hand.
