@@ -21,9 +21,9 @@ import (
 var migrations = []*gormigrate.Migration{
 	{ID: "202611230001", Migrate: migrate202611230001},
 	{ID: "202611231801", Migrate: migrate202611231801},
-	{ID: "202611231830", Migrate: migrate202611231830},
 	{ID: "202611231840", Migrate: migrate202611231840},
 	{ID: "202611232120", Migrate: migrate202611232120},
+	{ID: "202611232130", Migrate: migrate202611232130},
 }
 
 const migrationsTable = "schema_migrations"

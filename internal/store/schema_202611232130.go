@@ -8,9 +8,9 @@ import (
 	"gorm.io/gorm"
 )
 
-// migrate202611231830 makes the table of notifications that wait to be sent,
+// migrate202611232130 makes the table of notifications that wait to be sent,
 // and lets operations remember where their request came from.
-func migrate202611231830(tx *gorm.DB) error {
+func migrate202611232130(tx *gorm.DB) error {
 	type operation struct {
 		UserDomainID    string `gorm:"size:64;not null;default:''"`
 		GlobalRequestID string `gorm:"size:64;not null;default:''"`
