@@ -16,6 +16,7 @@ import (
 
 	"github.com/keelson/keelson/api"
 	"github.com/keelson/keelson/internal/config"
+	"github.com/keelson/keelson/internal/health"
 	"github.com/keelson/keelson/internal/keystone"
 	"github.com/keelson/keelson/internal/queue"
 )
@@ -34,10 +35,11 @@ func (p *process) startAPI(ctx context.Context, group *errgroup.Group) error {
 	handler := api.New(api.Config{
 		MaxLimit: p.cfg.API.MaxLimit, MaxBody: int64(p.cfg.API.MaxBodySize), ProxyHeaders: p.cfg.API.EnableProxyHeadersParsing,
 		MaxClusters: p.cfg.Quotas.MaxClustersPerProject, OperationTimeout: p.cfg.Conductor.CreateTimeout, MaxPending: p.cfg.API.MaxPendingOperations,
+		ServiceDownTime: p.cfg.ServiceDownTime, DisabledByFile: p.cfg.Healthcheck.DisableByFilePath,
 	}, api.Deps{
 		Logger: p.log, Store: p.store, Policy: enforcer, COEs: coes{p.drivers}, Certificates: p.certificates,
 		Flavors: p.catalog, Images: p.catalog, Networks: p.catalog, Keypairs: p.catalog, Projects: projects,
-		Authenticate: authenticate, Announce: outbox.Kick, Now: time.Now,
+		Authenticate: authenticate, Announce: outbox.Kick, Now: time.Now, Observer: p.observer, Readiness: p.readiness(),
 	})
 	l, err := p.listenAPI()
 	if err != nil {
@@ -70,9 +72,12 @@ func (p *process) authentication() (func(http.Handler) http.Handler, api.Project
 	if p.keystone == nil {
 		return nil, nil, errors.New("[keystone_authtoken] auth_url is not set: the API needs Keystone, or [identity] enabled with all-in-one")
 	}
-	var validator keystone.Validator = p.keystone
+	p.checks = append(p.checks, health.Check{Name: "keystone", Ask: p.keystone.Ping})
+	validator := p.observer.Keystone(p.keystone)
 	if c.TokenCacheTime > 0 {
-		validator = keystone.NewCache(p.keystone, keystone.CacheOptions{Time: c.TokenCacheTime})
+		cache := keystone.NewCache(validator, keystone.CacheOptions{Time: c.TokenCacheTime})
+		p.observer.TokenCache(cache.Lookups)
+		validator = cache
 	}
 	uri := c.WWWAuthenticateURI
 	if uri == "" {

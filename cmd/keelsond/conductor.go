@@ -51,7 +51,7 @@ func (p *process) startConductor(ctx context.Context, group *errgroup.Group) err
 			AvoidFailed: p.cfg.Hosts.AvoidFailed, TakeOutFailed: p.cfg.Hosts.TakeOutFailed,
 		}),
 		Nodes: hosts, Sweeper: p.sweeper(hosts, machines), Certificates: p.certificates, Sealer: p.sealer, Catalog: p.catalog,
-		Networks: networks, Nameservers: nameservers, Logger: p.log, Zone: p.cfg.Hosts.Zone,
+		Networks: networks, Nameservers: nameservers, Logger: p.log, Zone: p.cfg.Hosts.Zone, Observer: p.conductorObserver(),
 		Limits: lxc.Limits{
 			BandwidthMbit: p.cfg.Hosts.NodeBandwidth, IOMiB: p.cfg.Hosts.NodeIORate, IOOperations: p.cfg.Hosts.NodeIOOperations,
 		},

@@ -20,8 +20,11 @@ import (
 	"github.com/keelson/keelson/internal/ca"
 	"github.com/keelson/keelson/internal/catalog"
 	"github.com/keelson/keelson/internal/config"
+	"github.com/keelson/keelson/internal/health"
 	"github.com/keelson/keelson/internal/identity"
 	"github.com/keelson/keelson/internal/keystone"
+	"github.com/keelson/keelson/internal/notify"
+	"github.com/keelson/keelson/internal/observe"
 	"github.com/keelson/keelson/internal/queue"
 	"github.com/keelson/keelson/internal/store"
 	"github.com/keelson/keelson/ironic"
@@ -40,6 +43,11 @@ type process struct {
 	certificates *ca.CA
 	keystone     *keystone.Client // nil without [keystone_authtoken] auth_url
 	catalog      resources
+
+	observer      *observe.Observer
+	notifications *notify.Sender // nil: nobody is told
+	checks        []health.Check // of what this process depends on, beside database and queue
+	ready         *health.Readiness
 
 	closers []func() error
 }
@@ -74,6 +82,9 @@ func (p *process) start(ctx context.Context, group *errgroup.Group, do roles) er
 			return fmt.Errorf("state_path: %w", err)
 		}
 	}
+	if err := p.openObserver(ctx, do); err != nil {
+		return err
+	}
 	if err := p.openStore(ctx, do.builtin); err != nil {
 		return err
 	}
@@ -81,6 +92,9 @@ func (p *process) start(ctx context.Context, group *errgroup.Group, do roles) er
 		return err
 	}
 	if err := p.openQueue(do); err != nil {
+		return err
+	}
+	if err := p.startNotifications(ctx, group); err != nil {
 		return err
 	}
 	if do.builtin {
@@ -97,9 +111,11 @@ func (p *process) start(ctx context.Context, group *errgroup.Group, do roles) er
 		}
 	}
 	if do.api {
-		return p.startAPI(ctx, group)
+		if err := p.startAPI(ctx, group); err != nil {
+			return err
+		}
 	}
-	return nil
+	return p.startMetrics(ctx, group)
 }
 
 func (p *process) openStore(ctx context.Context, migrate bool) error {
@@ -124,7 +140,7 @@ func (p *process) openStore(ctx context.Context, migrate bool) error {
 
 func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger) (*store.Store, error) {
 	return store.Open(ctx, cfg.Database.Connection.Reveal(), store.Options{
-		Logger: log, MaxOpen: cfg.Database.MaxPoolSize, SlowQuery: cfg.Database.SlowQuery,
+		Logger: log, MaxOpen: cfg.Database.MaxPoolSize, SlowQuery: cfg.Database.SlowQuery, Notify: notifying(cfg),
 	})
 }
 
@@ -149,7 +165,7 @@ func newCA(cfg *config.Config, s *store.Store, sealer *ca.Sealer) (*ca.CA, error
 
 func (p *process) openQueue(do roles) error {
 	q, err := queue.Open(p.cfg.TransportURL.Reveal(), queue.Options{
-		Logger: p.log, Name: fmt.Sprintf("keelsond %s %d", p.cfg.Host, os.Getpid()), Parallel: p.cfg.Conductor.Workers,
+		Logger: p.log, Name: p.connectionName(), Parallel: p.cfg.Conductor.Workers,
 	})
 	if err != nil {
 		return err
@@ -186,6 +202,11 @@ func (p *process) openCloud() error {
 		Region: c.RegionName, Interface: from.Interface, CacheTime: from.CacheTime, DiskGiB: from.NodeDisk,
 	})
 	return nil
+}
+
+// connectionName tells this process's connections apart in the broker's tools.
+func (p *process) connectionName() string {
+	return fmt.Sprintf("keelsond %s %d", p.cfg.Host, os.Getpid())
 }
 
 // startBuiltin runs the identity service and the Ironic of the embedded

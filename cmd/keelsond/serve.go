@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/keelson/keelson/internal/config"
+	"github.com/keelson/keelson/internal/logging"
 )
 
 func apiCommand(load loader) *cobra.Command {
@@ -77,14 +78,11 @@ func serve(ctx context.Context, load loader, do roles) error {
 }
 
 func newLogger(cfg *config.Config) *slog.Logger {
-	options := &slog.HandlerOptions{Level: slog.LevelInfo}
+	level := slog.LevelInfo
 	if cfg.Debug {
-		options.Level = slog.LevelDebug
+		level = slog.LevelDebug
 	}
-	if cfg.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(os.Stderr, options))
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, options))
+	return logging.New(os.Stderr, cfg.LogFormat, level)
 }
 
 // listen opens a listening socket; a port that is taken is said plainly.

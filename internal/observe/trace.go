@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/keelson/keelson/internal/fault"
+	"github.com/keelson/keelson/internal/health"
 	"github.com/keelson/keelson/internal/model"
 )
 
@@ -67,7 +68,7 @@ func (o *Observer) TraceParent(ctx context.Context) string {
 }
 
 func (o *Observer) traceRequest(r *http.Request) (context.Context, func(route string, status int)) {
-	if o.tracer == nil {
+	if o.tracer == nil || strings.HasPrefix(r.URL.Path, health.LivePath) { // asked every few seconds, for ever
 		return r.Context(), func(string, int) {}
 	}
 	ctx := w3c.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
