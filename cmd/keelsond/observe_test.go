@@ -534,4 +534,3 @@ func (s *site) healthy() {
 		s.Error("the conductor, which asks no Keystone, is not ready")
 	}
 }
-
