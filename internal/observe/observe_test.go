@@ -215,7 +215,8 @@ func TestMetrics(t *testing.T) {
 // answers is a Keystone with one answer.
 type answers struct{ err error }
 
-func (a answers) Validate(context.Context, string) (*keystone.Token, error)        { return nil, a.err }
+func (a answers) Validate(context.Context, string) (*keystone.Token, error) { return nil, a.err }
+
 func (a answers) ValidateExpired(context.Context, string) (*keystone.Token, error) { return nil, a.err }
 
 // The database is counted now and then, however often somebody scrapes; while

@@ -51,7 +51,8 @@ func TestCensus(t *testing.T) {
 		got.OldestPending = 0
 		want := &store.Census{
 			Operations: []store.OperationCount{
-				{Kind: model.OpCreate, State: model.OpPending, Count: 2}, {Kind: model.OpCreate, State: model.OpRunning, Count: 2},
+				{Kind: model.OpCreate, State: model.OpPending, Count: 2},
+				{Kind: model.OpCreate, State: model.OpRunning, Count: 2},
 				{Kind: model.OpDelete, State: model.OpPending, Count: 1},
 			},
 			Unpublished: 4, Claimable: 3, Expired: 1, Notifications: 4,
