@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -129,5 +130,23 @@ func TestObserverIsToldWhatBecomesOfOperations(t *testing.T) {
 				t.Error(l)
 			}
 		}
+	})
+}
+
+// A conductor whose claim is gone hears of it when it renews the lease.
+func TestObserverIsToldOfALostClaim(t *testing.T) {
+	w, d := newWorld(t, storetest.New(t)), &diary{}
+	w.observer = d
+	w.coe.Inject(fake.StepRecord, "", fake.Fault{Hang: true})
+	w.conduct()
+	_, create := w.create("demo", 1, 0)
+	w.eventually("the last step hangs", func() bool { return w.coe.Taken(fake.StepRecord, "") > 0 })
+	op, err := w.store.Operation(t.Context(), create.UUID)
+	w.must(err)
+	w.coe.Heal()
+	w.must(w.store.Release(t.Context(), store.Fence{Operation: op.UUID, Owner: op.Owner, Generation: op.Generation}, time.Time{}))
+	w.ended(create.UUID)
+	w.eventually("loss and end are told", func() bool {
+		return d.has("create 1 "+conductor.OutcomeLost) && d.has("create 2 "+conductor.OutcomeDone)
 	})
 }
