@@ -338,7 +338,7 @@ func live(t *testing.T, s *store.Store) (cluster string) {
 	request := store.NewOperation{UserID: "u", RequestID: "req-1"}
 	end := func(op *model.Operation, state model.OperationState, status model.Status) {
 		t.Helper()
-		claimed, err := s.Claim(ctx, op.UUID, "me", time.Hour)
+		claimed, err := s.Claim(ctx, op.UUID, "me", time.Hour, 0)
 		must(t, err)
 		must(t, s.Finish(ctx, store.Fence{Operation: op.UUID, Owner: "me", Generation: claimed.Generation}, state, status, nil, nil))
 	}

@@ -37,7 +37,7 @@ func TestCensus(t *testing.T) {
 		n := nodes(t, s, f, groups[0], 1)[0]
 		_, err := s.ClaimHost(t.Context(), f, n.UUID, h.UUID)
 		must(t, err)
-		_, err = s.Claim(t.Context(), expired.UUID, "c2", -time.Second)
+		_, err = s.Claim(t.Context(), expired.UUID, "c2", -time.Second, 0)
 		must(t, err)
 		_, err = s.DeleteCluster(t.Context(), gone.UUID, store.NewOperation{})
 		must(t, err)

@@ -223,7 +223,7 @@ func TestNotificationsOfASilentSenderAreTakenAgain(t *testing.T) {
 func TestClaimTellsWhoseLeaseHadRunOut(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, s *store.Store) {
 		_, _, op := created(t, s, "p1")
-		first, err := s.Claim(t.Context(), op.UUID, "c1", -time.Second)
+		first, err := s.Claim(t.Context(), op.UUID, "c1", -time.Second, 0)
 		must(t, err)
 		second, err := s.Claim(t.Context(), op.UUID, "c2", lease)
 		must(t, err)
