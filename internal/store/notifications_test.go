@@ -225,10 +225,10 @@ func TestClaimTellsWhoseLeaseHadRunOut(t *testing.T) {
 		_, _, op := created(t, s, "p1")
 		first, err := s.Claim(t.Context(), op.UUID, "c1", -time.Second, 0)
 		must(t, err)
-		second, err := s.Claim(t.Context(), op.UUID, "c2", lease)
+		second, err := s.Claim(t.Context(), op.UUID, "c2", lease, 0)
 		must(t, err)
 		must(t, s.Release(t.Context(), store.Fence{Operation: op.UUID, Owner: "c2", Generation: 2}, time.Time{}))
-		third, err := s.Claim(t.Context(), op.UUID, "c3", lease)
+		third, err := s.Claim(t.Context(), op.UUID, "c3", lease, 0)
 		must(t, err)
 		if got := strings.Join([]string{first.TakenFrom, second.TakenFrom, third.TakenFrom}, ","); got != ",c1," {
 			t.Errorf("taken from %q", got)
