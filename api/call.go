@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -219,13 +220,21 @@ func (a *API) baseURL(r *http.Request) string {
 		if s := firstWord(r.Header.Get("X-Forwarded-Proto")); s == "http" || s == "https" {
 			scheme = s
 		}
-		if h := firstWord(r.Header.Get("X-Forwarded-Host")); h != "" {
+		if h := firstWord(r.Header.Get("X-Forwarded-Host")); forwardedHost.MatchString(h) {
 			host = h
 		}
-		prefix = strings.TrimSuffix(firstWord(r.Header.Get("X-Forwarded-Prefix")), "/")
+		if p := firstWord(r.Header.Get("X-Forwarded-Prefix")); forwardedPrefix.MatchString(p) {
+			prefix = strings.TrimSuffix(p, "/")
+		}
 	}
 	return scheme + "://" + host + prefix
 }
+
+// Forms of what proxies tell; anything else would not make a link.
+var (
+	forwardedHost   = regexp.MustCompile(`^[A-Za-z0-9._-]+(:[0-9]{1,5})?$|^\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?$`)
+	forwardedPrefix = regexp.MustCompile(`^(/[A-Za-z0-9._~-]+)+/?$`)
+)
 
 // firstWord is the first element of a comma-separated header: what the client
 // sent to the outermost proxy.
