@@ -101,7 +101,7 @@ func TestHealthThatCanNotBeFoundOut(t *testing.T) {
 // only by us.
 func TestHealthOfWhichClusters(t *testing.T) {
 	w := newWorld(t, storetest.New(t))
-	w.options.HealthEvery = 20 * time.Millisecond
+	w.options.HealthEvery, w.options.CallTimeout = 20*time.Millisecond, 2*time.Second
 	w.conduct()
 	w.coe.Inject(fake.StepForm, "failed-master-0", fake.Fault{Permanent: "no"})
 	failed, create := w.create("failed", 1, 0)
@@ -121,8 +121,12 @@ func TestHealthOfWhichClusters(t *testing.T) {
 	w.must(err)
 	w.eventually("the new node hangs", func() bool { return w.coe.Taken(fake.StepJoin, "") > 0 })
 	w.looks(5)
+	now := w.cluster(ready.UUID)
+	if now.Status != model.UpdateInProgress {
+		t.Fatalf("the update has ended: %s", now.Status)
+	}
 	want := model.Labels{"api": "ok", "ready-master-0.Ready": "True"}
-	if diff := cmp.Diff(want, w.health(ready.UUID, "HEALTHY")); diff != "" {
+	if diff := cmp.Diff(want, now.HealthStatusReason); diff != "" {
 		t.Error(diff)
 	}
 }

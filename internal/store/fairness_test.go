@@ -91,7 +91,8 @@ func TestBoundOfAProjectHolds(t *testing.T) {
 			var all sync.WaitGroup
 			for i := range 8 {
 				all.Go(func() {
-					for _, op := range ops {
+					for k := range ops { // each begins with another one
+						op := ops[(i+k)%len(ops)]
 						got, err := s.Claim(t.Context(), op.UUID, fmt.Sprint("c", i), lease, 5)
 						if errors.Is(err, store.ErrNotClaimable) {
 							continue
