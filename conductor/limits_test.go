@@ -31,10 +31,11 @@ func (w *world) createFor(project, name string) *model.Operation {
 func TestOneProjectDoesNotStarveAnother(t *testing.T) {
 	for _, c := range []struct {
 		perProject int
-		hanging    int // operations of the greedy project that begin
+		many       int // clusters that the greedy project asks for
+		hanging    int // of their operations begin
 	}{
-		{0, 4},
-		{3, 3}, // one slot is left for others
+		{0, 500, 4},
+		{3, 20, 3}, // one slot is left for others
 	} {
 		t.Run(fmt.Sprintf("at most %d at once", c.perProject), func(t *testing.T) {
 			s := storetest.New(t)
@@ -43,7 +44,7 @@ func TestOneProjectDoesNotStarveAnother(t *testing.T) {
 			goOn := make(chan struct{})
 			w.coe.Inject(fake.StepCertificates, "", fake.Fault{Crash: func() { <-goOn }})
 			w.conduct()
-			for i := range 500 {
+			for i := range c.many {
 				w.createFor("greedy", fmt.Sprint("g", i))
 			}
 			w.eventually("the first ones hang", func() bool { return w.coe.Taken(fake.StepCertificates, "") >= c.hanging })
