@@ -15,8 +15,10 @@
 #   KEELSON_BRIDGE       bridge for the nodes        (keelson0)
 #   KEELSON_BRIDGE_CIDR  its address and network, or "none" (10.42.0.1/16)
 #   KEELSON_BRIDGE_NAT   "yes": nodes reach what the machine reaches (no)
+#   KEELSON_NODE_NETWORKS  where nodes are, here and on other hosts, with commas
+#                        between them (the network of KEELSON_BRIDGE_CIDR)
 #   KEELSON_FORBIDDEN    networks that they do not reach even so, like those of
-#                        the control plane: "192.0.2.0/24 198.51.100.7" ()
+#                        the control plane: "192.0.2.0/24,198.51.100.7" ()
 #   KEELSON_BRIDGE_UPLINK  interface that joins the bridge to the network of the
 #                        nodes of all hosts; it must have no address (none)
 #   KEELSON_IMAGE_CACHE  directory of node images    (/var/cache/keelson/images)
@@ -38,6 +40,7 @@ STATE=${KEELSON_STATE:-/var/lib/keelson/host}
 BRIDGE=${KEELSON_BRIDGE:-keelson0}
 CIDR=${KEELSON_BRIDGE_CIDR:-10.42.0.1/16}
 NAT=${KEELSON_BRIDGE_NAT:-no}
+NODE_NETWORKS=${KEELSON_NODE_NETWORKS:-}
 FORBIDDEN=${KEELSON_FORBIDDEN:-}
 UPLINK=${KEELSON_BRIDGE_UPLINK:-}
 IMAGES=${KEELSON_IMAGE_CACHE:-/var/cache/keelson/images}
@@ -218,8 +221,12 @@ rule() {
 lay_walls() {
 	outside=drop
 	[ "$NAT" != yes ] || outside=accept
-	forbidden=$(printf ', %s' 169.254.0.0/16 $FORBIDDEN)
-	sed -e "s|@BRIDGE@|$BRIDGE|; s|@NETWORK@|$network|; s|@ADDRESS@|${CIDR%/*}|; s|@OUTSIDE@|$outside|; s|@FORBIDDEN@|${forbidden#, }|" \
+	address=${CIDR%/*}
+	[ "$CIDR" != none ] || address=0.0.0.0 # which nobody has
+	networks=${NODE_NETWORKS:-$network}
+	[ -n "$networks" ] || fail "KEELSON_NODE_NETWORKS must say where nodes are, for the bridge has no network"
+	forbidden=$(printf ', %s' 169.254.0.0/16 $(printf %s "$FORBIDDEN" | tr , ' '))
+	sed -e "s|@BRIDGE@|$BRIDGE|; s|@NETWORKS@|$networks|; s|@ADDRESS@|$address|; s|@OUTSIDE@|$outside|; s|@FORBIDDEN@|${forbidden#, }|" \
 		"$here/walls.nft" >"$STATE/etc/hooks/.walls.nft"
 	mv "$STATE/etc/hooks/.walls.nft" "$STATE/etc/hooks/walls.nft"
 	nft -f "$STATE/etc/hooks/walls.nft" || fail "the rules of walls.nft are not taken: see above"

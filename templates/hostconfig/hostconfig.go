@@ -175,6 +175,12 @@ func (h Host) environment() string {
 	} else {
 		set("KEELSON_BRIDGE_CIDR", "none")
 	}
+	if len(h.Firewall.Nodes) > 0 {
+		set("KEELSON_NODE_NETWORKS", commas(h.Firewall.Nodes))
+	}
+	if len(h.Firewall.Conductors) > 0 {
+		set("KEELSON_FORBIDDEN", commas(h.Firewall.Conductors))
+	}
 	if h.BridgeNAT {
 		set("KEELSON_BRIDGE_NAT", "yes")
 	}
@@ -192,6 +198,14 @@ func (h Host) environment() string {
 	}
 	set("KEELSON_FIREWALL", firewall)
 	return b.String()
+}
+
+func commas(networks []netip.Prefix) string {
+	words := make([]string, len(networks))
+	for i, n := range networks {
+		words[i] = n.String()
+	}
+	return strings.Join(words, ",")
 }
 
 func (h Host) imageLines() string {

@@ -260,16 +260,16 @@ func (r *region) boot(name, address, userData, images string) *machine {
 	r.must(err)
 	r.must(m.outer.Start())
 	r.Cleanup(func() {
-		if r.Failed() {
-			log, _ := os.ReadFile(filepath.Join(m.dir, "log"))
-			libvirtd, _ := os.ReadFile(filepath.Join(m.dir, "state/host/log/libvirtd.log"))
-			r.Logf("machine %s: %s\nlog of its preparation:\n%s\nof its libvirtd:\n%s", name, said.String(), log, libvirtd)
-		}
+		log, _ := os.ReadFile(filepath.Join(m.dir, "log"))
+		libvirtd, _ := os.ReadFile(filepath.Join(m.dir, "state/host/log/libvirtd.log"))
 		if out, err := m.tryInside("/usr/lib/keelson/host/unprepare.sh"); err != nil {
 			r.Errorf("unprepare.sh on %s: %v\n%s", name, err, out)
 		}
 		_ = power.Close()
-		_ = m.outer.Wait()
+		_ = m.outer.Wait() // until then it may say more
+		if r.Failed() {
+			r.Logf("machine %s: %s\nlog of its preparation:\n%s\nof its libvirtd:\n%s", name, said.String(), log, libvirtd)
+		}
 	})
 	r.eventually("machine "+name+" is switched on", 10*time.Second, func() error {
 		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", m.outer.Process.Pid))
