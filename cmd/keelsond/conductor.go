@@ -47,7 +47,7 @@ func (p *process) startConductor(ctx context.Context, group *errgroup.Group) err
 			Bridge: p.cfg.Network.Bridge, CPURatio: p.cfg.Hosts.CPUAllocationRatio, RAMRatio: p.cfg.Hosts.RAMAllocationRatio,
 			DiskRatio: p.cfg.Hosts.DiskAllocationRatio, ReservedMemoryMiB: p.cfg.Hosts.ReservedMemoryMiB,
 			MaxHosts: p.cfg.Hosts.MaxHosts, ReleaseAfter: p.cfg.Hosts.ReleaseAfter, MinSpare: p.cfg.Hosts.MinSpare,
-			ResourceClass: p.cfg.Ironic.ResourceClass, Traits: p.cfg.Ironic.Traits, DeployAttempts: p.cfg.Hosts.DeployAttempts, DeployTimeout: p.cfg.Hosts.DeployTimeout,
+			ResourceClass: p.cfg.Ironic.ResourceClass, Traits: p.cfg.Ironic.Traits, DeployAttempts: p.cfg.Hosts.DeployAttempts, DeployTimeout: p.cfg.Hosts.DeployTimeout, PrepareTimeout: p.cfg.Hosts.PrepareTimeout,
 			AvoidFailed: p.cfg.Hosts.AvoidFailed, TakeOutFailed: p.cfg.Hosts.TakeOutFailed,
 		}),
 		Nodes: hosts, Sweeper: p.sweeper(hosts, machines), Certificates: p.certificates, Sealer: p.sealer, Catalog: p.catalog,

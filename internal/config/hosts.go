@@ -98,6 +98,7 @@ type Hosts struct {
 	MinSpare            int
 	DeployAttempts      int
 	DeployTimeout       time.Duration
+	PrepareTimeout      time.Duration
 	AvoidFailed         time.Duration
 	TakeOutFailed       bool
 	Zone                string
@@ -137,6 +138,8 @@ func (h *Hosts) declare() *group {
 		"Bare-metal nodes that are tried, one after the other, when the deployment of a host fails. After that no more are tried for five minutes.")
 	g.duration(&h.DeployTimeout, "deploy_timeout", 3600, seconds, between(1, 86_400),
 		"Seconds after which the deployment of a bare-metal node counts as failed.")
+	g.duration(&h.PrepareTimeout, "prepare_timeout", 600, seconds, between(1, 86_400),
+		"Seconds after which a bare-metal node that was deployed, and on which libvirt still does not answer, counts as failed.")
 	g.duration(&h.AvoidFailed, "avoid_failed_for", 3600, seconds, between(0, 31_536_000),
 		"Seconds for which a bare-metal node that could not be deployed is not used again. `keelsond host list` shows them.")
 	g.bool(&h.TakeOutFailed, "take_out_failed", false,

@@ -225,8 +225,8 @@ lay_walls() {
 	[ "$CIDR" != none ] || address=0.0.0.0 # which nobody has
 	networks=${NODE_NETWORKS:-$network}
 	[ -n "$networks" ] || fail "KEELSON_NODE_NETWORKS must say where nodes are, for the bridge has no network"
-	forbidden=$(printf ', %s' 169.254.0.0/16 $(printf %s "$FORBIDDEN" | tr , ' '))
-	sed -e "s|@BRIDGE@|$BRIDGE|; s|@NETWORKS@|$networks|; s|@ADDRESS@|$address|; s|@OUTSIDE@|$outside|; s|@FORBIDDEN@|${forbidden#, }|" \
+	forbidden=169.254.0.0/16${FORBIDDEN:+, $FORBIDDEN}
+	sed -e "s|@BRIDGE@|$BRIDGE|; s|@NETWORKS@|$networks|; s|@ADDRESS@|$address|; s|@OUTSIDE@|$outside|; s|@FORBIDDEN@|$forbidden|" \
 		"$here/walls.nft" >"$STATE/etc/hooks/.walls.nft"
 	mv "$STATE/etc/hooks/.walls.nft" "$STATE/etc/hooks/walls.nft"
 	nft -f "$STATE/etc/hooks/walls.nft" || fail "the rules of walls.nft are not taken: see above"

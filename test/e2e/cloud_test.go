@@ -109,6 +109,8 @@ ram_allocation_ratio = 1.0
 cpu_allocation_ratio = 8
 reserved_memory_mib = 0
 release_after = 600
+prepare_timeout = {{.StepTimeout}}
+deploy_attempts = 1
 [network]
 network = public:{{.Network}}:{{.Gateway}}:{{.Range}}
 default_network = public
