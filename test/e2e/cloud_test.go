@@ -64,7 +64,8 @@ type cloud struct {
 	config   string
 	store    *store.Store
 	libvirt  *lxc.Host
-	machine  string // Ironic node
+	others   map[string]bool // nodes on the host that are not this cloud's, by uuid
+	machine  string          // Ironic node
 	ironic   *ironic.Client
 	keystone string
 	password string
@@ -136,6 +137,7 @@ func newCloud(t *testing.T, s settings) *cloud {
 	c := &cloud{
 		T:        t,
 		dir:      t.TempDir(),
+		others:   map[string]bool{},
 		keystone: testenv.Require(t, testenv.Keystone),
 		password: testenv.Require(t, testenv.KeystonePassword),
 		endpoint: strings.TrimSuffix(testenv.Require(t, testenv.Endpoint), "/v1"),
@@ -185,6 +187,13 @@ func newCloud(t *testing.T, s settings) *cloud {
 	c.must(err)
 	t.Cleanup(func() { _ = pool.Close() })
 	c.libvirt = pool.Host("e2e", uri)
+	// What another test left is its failure alone.
+	others, err := c.libvirt.List(t.Context())
+	c.must(err)
+	for _, n := range others {
+		t.Logf("node %s, which is %s, was on the host before", n.UUID, n.State)
+		c.others[n.UUID] = true
+	}
 	t.Cleanup(c.removeNodes)
 	t.Cleanup(c.stopAll)
 	return c
@@ -532,13 +541,16 @@ func (c *cloud) remove(id string) {
 	c.nothingLeft()
 }
 
-// nothingLeft wants no node on the host and no room taken.
+// nothingLeft wants no node on the host, but for those that were there before,
+// and no room taken.
 func (c *cloud) nothingLeft() {
 	c.Helper()
 	nodes, err := c.libvirt.List(c.Context())
 	c.must(err)
-	if len(nodes) > 0 {
-		c.Errorf("nodes left on the host: %v", nodes)
+	for _, n := range nodes {
+		if !c.others[n.UUID] {
+			c.Errorf("node %s, which is %s, is left on the host", n.UUID, n.State)
+		}
 	}
 	hosts, err := c.store.Hosts(c.Context())
 	c.must(err)
