@@ -34,8 +34,9 @@ func accepted(body any) response { return response{status: http.StatusAccepted, 
 func noContent() response        { return response{status: http.StatusNoContent} }
 
 // longestRequest bounds the work on one request: what takes longer is stored
-// and left to conductors.
-const longestRequest = time.Minute
+// and left to conductors. Clients wait a minute, so that they see the 503 of a
+// database that does not answer.
+const longestRequest = 30 * time.Second
 
 // dispatch finds the route of the request, whose path it first brings into the
 // form of the table: with /v1 in front and no slash at the end.

@@ -73,6 +73,8 @@ var sentinels = []struct {
 	{catalog.ErrAmbiguous, http.StatusConflict, "Several resources have a name that the request uses. Please use the id instead."},
 	{catalog.ErrUnavailable, http.StatusServiceUnavailable, "A service that knows what the request names is temporarily unavailable."},
 	{keystone.ErrUnavailable, http.StatusServiceUnavailable, "The Keystone service is temporarily unavailable."},
+	{store.ErrUnavailable, http.StatusServiceUnavailable, "The database is temporarily unavailable. Please look whether the request was fulfilled before you repeat it."},
+	{context.DeadlineExceeded, http.StatusServiceUnavailable, "A service that the request needs did not answer in time. Please look whether the request was fulfilled before you repeat it."},
 	{store.ErrBusy, http.StatusServiceUnavailable, "Too many operations wait to be worked on. Please try again later."},
 	{context.Canceled, 499, "The request was given up by the client."},
 }

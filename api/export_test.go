@@ -25,3 +25,12 @@ func Rules() []string {
 	slices.Sort(rules)
 	return slices.Compact(rules)[1:] // without that of discovery
 }
+
+// Routes returns all routes as "METHOD /path".
+func Routes() []string {
+	var routes []string
+	for _, r := range new(API).table() {
+		routes = append(routes, r.method+" "+r.path)
+	}
+	return routes
+}

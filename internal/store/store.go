@@ -123,7 +123,7 @@ func (s *Store) Close() error {
 // Ping asks whether the database answers.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := s.pool.PingContext(ctx); err != nil {
-		return fmt.Errorf("reach the database: %w", err)
+		return failed("reach the database", err)
 	}
 	return nil
 }
@@ -192,7 +192,11 @@ func (s *Store) transaction(ctx context.Context, fn func(tx *gorm.DB) error) err
 			return ctx.Err()
 		}
 	}
-	return s.read(ctx).Transaction(fn)
+	err := s.read(ctx).Transaction(fn)
+	if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
+		return ctx.Err() // it was rolled back because of that
+	}
+	return err
 }
 
 // lostRace tells whether the database gave this transaction up in favour of
@@ -219,6 +223,8 @@ func failed(doing string, err error) error {
 		err = ErrNotFound
 	case errors.Is(err, gorm.ErrDuplicatedKey):
 		err = ErrExists
+	case unavailable(err) && !errors.Is(err, ErrUnavailable):
+		return fmt.Errorf("%s: %w: %w", doing, ErrUnavailable, err)
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }

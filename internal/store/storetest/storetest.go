@@ -18,6 +18,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/google/uuid"
 
+	"github.com/keelson/keelson/internal/badnet"
 	"github.com/keelson/keelson/internal/model"
 	"github.com/keelson/keelson/internal/store"
 	"github.com/keelson/keelson/internal/testenv"
@@ -127,6 +128,27 @@ func MariaDB(tb testing.TB) string {
 		return fmt.Sprintf("mysql+pymysql://%s@localhost/%s?unix_socket=%s", user, name, url.QueryEscape(cfg.Addr))
 	}
 	return fmt.Sprintf("mysql+pymysql://%s@%s/%s", user, cfg.Addr, name)
+}
+
+// BadNet puts a network that can go wrong before the database of a connection
+// that MariaDB returned, and returns the connection through it.
+func BadNet(tb testing.TB, connection string) (string, *badnet.Proxy) {
+	tb.Helper()
+	cfg, err := mysql.ParseDSN(testenv.Require(tb, testenv.MariaDB))
+	if err != nil {
+		tb.Fatalf("%s: %v", testenv.MariaDB, err)
+	}
+	u, err := url.Parse(connection)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	proxy, err := badnet.Listen(cfg.Net, cfg.Addr)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = proxy.Close() })
+	u.Host, u.RawQuery = proxy.Addr(), ""
+	return u.String(), proxy
 }
 
 // Open opens a store that is closed with the test.
