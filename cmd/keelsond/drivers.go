@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -23,10 +24,12 @@ import (
 
 // inTree are the drivers that come with Keelson, by name. The fake driver
 // pretends to be Swarm, for machines whose hosts are simulated.
-var inTree = map[string]func() drivers.Driver{
-	"swarm":      func() drivers.Driver { return swarm.New(swarm.Options{}) },
-	"kubernetes": func() drivers.Driver { return kubernetes.New() },
-	"fake":       func() drivers.Driver { return fake.New(fake.NewCOE(), "fake", "swarm-mode", "swarm") },
+var inTree = map[string]func(*config.Config) drivers.Driver{
+	"swarm":      func(*config.Config) drivers.Driver { return swarm.New(swarm.Options{}) },
+	"kubernetes": func(*config.Config) drivers.Driver { return kubernetes.New() },
+	"fake": func(cfg *config.Config) drivers.Driver {
+		return fake.New(fake.OpenCOE(filepath.Join(cfg.StatePath, "fake")), "fake", "swarm-mode", "swarm")
+	},
 }
 
 // loadDrivers makes the drivers that the configuration enables.
@@ -42,7 +45,7 @@ func loadDrivers(cfg *config.Config) (*drivers.Registry, error) {
 			slices.Sort(known)
 			return nil, fmt.Errorf("[drivers] enabled: there is no driver %q, only %s", name, strings.Join(known, ", "))
 		}
-		all = append(all, make())
+		all = append(all, make(cfg))
 	}
 	return drivers.NewRegistry(all...), nil
 }

@@ -4,19 +4,26 @@ package fake
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 
 	"github.com/keelson/keelson/drivers"
 	"github.com/keelson/keelson/internal/fault"
+	"github.com/keelson/keelson/internal/mishap"
 )
 
 // COE is the pretended engine: it knows the members of all clusters, as real
 // nodes do, and so outlives drivers. It may be used from several goroutines
 // at once.
 type COE struct {
+	dir string // where the members are files, see OpenCOE; empty: in memory
+
 	mu       sync.Mutex
 	clusters map[string]map[string]string // cluster id → node id → node name
 	dead     map[string]bool              // by node id
@@ -35,6 +42,19 @@ func NewCOE() *COE {
 		faults:   map[target]*Fault{},
 		taken:    map[target]int{},
 	}
+}
+
+// Mishaps is the name of the file in an engine's directory that makes steps go
+// wrong by chance: see package mishap.
+const Mishaps = "mishaps"
+
+// OpenCOE returns an engine that keeps its members in a directory, one file
+// each, so that they outlive the process and several processes share them. The
+// directory is made with the first member.
+func OpenCOE(dir string) *COE {
+	c := NewCOE()
+	c.dir = dir
+	return c
 }
 
 // Fault is what goes wrong with a step. Each part works by itself, in the
@@ -80,17 +100,41 @@ func (c *COE) Taken(step, nodeName string) int {
 func (c *COE) Members(clusterID string) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.dir != "" {
+		var names []string
+		files, _ := filepath.Glob(c.file(clusterID, "*"))
+		for _, file := range files {
+			if name, err := os.ReadFile(file); err == nil {
+				names = append(names, string(name))
+			}
+		}
+		slices.Sort(names)
+		return names
+	}
 	return slices.Sorted(maps.Values(c.clusters[clusterID]))
 }
 
-func (c *COE) join(clusterID string, n *drivers.Node) {
+func (c *COE) join(clusterID string, n *drivers.Node) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	delete(c.dead, n.ID)
+	if c.dir != "" {
+		file := c.file(clusterID, n.ID)
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			return fmt.Errorf("joining %s: %w", n.Name, err)
+		}
+		return os.WriteFile(file, []byte(n.Name), 0o600)
+	}
 	if c.clusters[clusterID] == nil {
 		c.clusters[clusterID] = map[string]string{}
 	}
 	c.clusters[clusterID][n.ID] = n.Name
-	delete(c.dead, n.ID)
+	return nil
+}
+
+// file is there while the node is a member, in an engine with a directory.
+func (c *COE) file(clusterID, nodeID string) string {
+	return filepath.Join(c.dir, filepath.Base(clusterID), filepath.Base(nodeID))
 }
 
 // Kill ends the node's part of the engine, as when its machine dies. It stays
@@ -111,20 +155,41 @@ func (c *COE) isDead(nodeID string) bool {
 	return c.dead[nodeID]
 }
 
-func (c *COE) leave(clusterID, nodeID string) {
+func (c *COE) leave(clusterID, nodeID string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.dir != "" {
+		file := c.file(clusterID, nodeID)
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("leaving: %w", err)
+		}
+		_ = os.Remove(filepath.Dir(file)) // if this was the last one
+		return nil
+	}
 	delete(c.clusters[clusterID], nodeID)
 	if len(c.clusters[clusterID]) == 0 {
 		delete(c.clusters, clusterID)
 	}
+	return nil
 }
 
 func (c *COE) member(clusterID, nodeID string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.dir != "" {
+		_, err := os.Stat(c.file(clusterID, nodeID))
+		return err == nil
+	}
 	_, ok := c.clusters[clusterID][nodeID]
 	return ok
+}
+
+// mishap plays what the engine's directory says.
+func (c *COE) mishap(ctx context.Context, step string) (lost func() error, err error) {
+	if c.dir == "" {
+		return func() error { return nil }, nil
+	}
+	return mishap.Play(ctx, filepath.Join(c.dir, Mishaps), step)
 }
 
 // before plays the parts of a fault that come before the step's work. A nil

@@ -180,9 +180,14 @@ func (d *Driver) Run(ctx context.Context, job *drivers.Job, step drivers.Step) (
 		}
 		return *outcome, err
 	}
+	lost, err := d.coe.mishap(ctx, step.Name)
+	if err != nil {
+		return drivers.Outcome{}, err
+	}
 	outcome, err := d.run(ctx, job, step, node)
 	if err == nil {
 		d.coe.crash(step.Name, name)
+		err = lost()
 	}
 	return outcome, err
 }
@@ -203,8 +208,7 @@ func (d *Driver) run(ctx context.Context, job *drivers.Job, step drivers.Step, n
 	case StepRecord:
 		return d.record(ctx, job)
 	case StepLeave:
-		d.coe.leave(job.Cluster.ID, step.NodeID)
-		return drivers.Done("left"), nil
+		return drivers.Done("left"), d.coe.leave(job.Cluster.ID, step.NodeID)
 	case StepStart, StepForm, StepJoin, StepRestore, StepRebuild:
 		if node == nil {
 			return drivers.Done("the node is gone"), nil
@@ -216,8 +220,7 @@ func (d *Driver) run(ctx context.Context, job *drivers.Job, step drivers.Step, n
 	case StepRebuild:
 		return build(ctx, job, node, services.Nodes.Rebuild)
 	case StepForm, StepJoin:
-		d.coe.join(job.Cluster.ID, node)
-		return drivers.Done("joined"), nil
+		return drivers.Done("joined"), d.coe.join(job.Cluster.ID, node)
 	case StepRestore:
 		if !d.coe.member(job.Cluster.ID, node.ID) {
 			return services.Nodes.Delete(ctx, node.ID)

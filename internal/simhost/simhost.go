@@ -9,6 +9,7 @@
 package simhost
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,7 +23,12 @@ import (
 
 	"github.com/keelson/keelson/internal/fault"
 	"github.com/keelson/keelson/internal/lxc"
+	"github.com/keelson/keelson/internal/mishap"
 )
+
+// Mishaps is the name of the file in a host's directory that makes calls go
+// wrong by chance: see package mishap.
+const Mishaps = "mishaps"
 
 // Scheme is the scheme of a simulated host's URI: "sim:///var/lib/sim/host-1",
 // whose path is the host's directory. A host exists while its directory does.
@@ -55,10 +61,12 @@ func Open(uri string) *Host {
 }
 
 // Ensure makes the node. One that is there stays as it was made.
-func (h *Host) Ensure(ctx context.Context, spec lxc.Spec) error {
-	if err := h.answers(ctx, "ensure", spec.UUID); err != nil {
+func (h *Host) Ensure(ctx context.Context, spec lxc.Spec) (err error) {
+	lost, err := h.answers(ctx, "ensure", spec.UUID)
+	if err != nil {
 		return err
 	}
+	defer func() { err = cmp.Or(err, lost()) }()
 	if _, err := os.Stat(h.file(spec.UUID)); err == nil {
 		return h.run(spec.UUID)
 	}
@@ -66,10 +74,12 @@ func (h *Host) Ensure(ctx context.Context, spec lxc.Spec) error {
 }
 
 // Rebuild makes the node anew, unless it was made from this image and revision.
-func (h *Host) Rebuild(ctx context.Context, spec lxc.Spec) error {
-	if err := h.answers(ctx, "rebuild", spec.UUID); err != nil {
+func (h *Host) Rebuild(ctx context.Context, spec lxc.Spec) (err error) {
+	lost, err := h.answers(ctx, "rebuild", spec.UUID)
+	if err != nil {
 		return err
 	}
+	defer func() { err = cmp.Or(err, lost()) }()
 	made, err := h.Node(spec.UUID)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -104,10 +114,12 @@ func (h *Host) write(spec lxc.Spec) error {
 
 // Start starts a node that stands still; one that is not there is a permanent
 // error.
-func (h *Host) Start(ctx context.Context, uuid string) error {
-	if err := h.answers(ctx, "start", uuid); err != nil {
+func (h *Host) Start(ctx context.Context, uuid string) (err error) {
+	lost, err := h.answers(ctx, "start", uuid)
+	if err != nil {
 		return err
 	}
+	defer func() { err = cmp.Or(err, lost()) }()
 	if _, err := os.Stat(h.file(uuid)); err != nil {
 		return fault.Permanent(err, "node %s is not on the host", uuid)
 	}
@@ -126,10 +138,12 @@ func (h *Host) run(uuid string) error {
 func (h *Host) Stop(uuid string) error { return os.WriteFile(h.stopped(uuid), nil, 0o600) }
 
 // Delete removes the node; one that is gone is success.
-func (h *Host) Delete(ctx context.Context, uuid string) error {
-	if err := h.answers(ctx, "delete", uuid); err != nil {
+func (h *Host) Delete(ctx context.Context, uuid string) (err error) {
+	lost, err := h.answers(ctx, "delete", uuid)
+	if err != nil {
 		return err
 	}
+	defer func() { err = cmp.Or(err, lost()) }()
 	if err := os.Remove(h.file(uuid)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("removing node %s: %w", uuid, err)
 	}
@@ -138,7 +152,7 @@ func (h *Host) Delete(ctx context.Context, uuid string) error {
 
 // List returns the nodes on the host.
 func (h *Host) List(ctx context.Context) ([]lxc.Info, error) {
-	if err := h.answers(ctx, "list", ""); err != nil {
+	if _, err := h.answers(ctx, "list", ""); err != nil {
 		return nil, err
 	}
 	entries, err := os.ReadDir(h.dir)
@@ -163,7 +177,10 @@ func (h *Host) List(ctx context.Context) ([]lxc.Info, error) {
 }
 
 // Probe tells whether the host answers.
-func (h *Host) Probe(ctx context.Context) error { return h.answers(ctx, "probe", "") }
+func (h *Host) Probe(ctx context.Context) error {
+	_, err := h.answers(ctx, "probe", "")
+	return err
+}
 
 // Nodes returns the uuids of the nodes on the host, sorted.
 func (h *Host) Nodes() ([]string, error) {
@@ -200,17 +217,22 @@ func (h *Host) stopped(uuid string) string {
 	return filepath.Join(h.dir, filepath.Base(uuid)+".stopped")
 }
 
-func (h *Host) answers(ctx context.Context, call, node string) error {
+// answers tells whether the host takes the call. What lost returns is what the
+// caller is told when the call has been done.
+func (h *Host) answers(ctx context.Context, call, node string) (lost func() error, err error) {
 	if h.err != nil {
-		return h.err
+		return nil, h.err
 	}
 	if h.Fault != nil {
 		if err := h.Fault(ctx, call, node); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if _, err := os.Stat(h.dir); err != nil {
-		return fault.Temporary(err, "the host does not answer")
+		return nil, fault.Temporary(err, "the host does not answer")
 	}
-	return ctx.Err()
+	if lost, err = mishap.Play(ctx, filepath.Join(h.dir, Mishaps), call); err != nil {
+		return nil, err
+	}
+	return lost, ctx.Err()
 }
