@@ -84,6 +84,8 @@ type Options struct {
 	HealthTimeout   time.Duration // one look
 	MachinesEvery   time.Duration // how often each host is asked what runs there; negative: never
 	RepairRest      time.Duration // after a failed repair of a cluster, before the next one
+	LostAfter       time.Duration // how long a host must be silent until nodes are removed without it, or made elsewhere
+	EvacuateAfter   time.Duration // how long it must be silent until its nodes are replaced; 0: they never are
 	SweepEvery      time.Duration // how often orphans are looked for, by one of all conductors; negative: never
 	SweepRemoves    bool          // orphans are removed, not only told of
 	HistoryKept     time.Duration // how long ended operations are kept; negative: for ever
@@ -110,6 +112,7 @@ func (o Options) withDefaults() Options {
 	o.HealthTimeout = orElse(o.HealthTimeout, 30*time.Second)
 	o.MachinesEvery = orElse(o.MachinesEvery, time.Minute)
 	o.RepairRest = orElse(o.RepairRest, 15*time.Minute)
+	o.LostAfter = orElse(o.LostAfter, 30*time.Second)
 	o.SweepEvery = orElse(o.SweepEvery, time.Hour)
 	o.HistoryKept = orElse(o.HistoryKept, 30*24*time.Hour)
 	o.HistoryLeast = orElse(o.HistoryLeast, 10)

@@ -303,7 +303,7 @@ func (p *HostPool) giveUp(ctx context.Context, h *model.Host, why error) (driver
 // isSpare tells whether the host is ready, empty, and of the usual kind.
 func (p *HostPool) isSpare(h *model.Host) bool {
 	usual := placement.Request{ResourceClass: p.opts.ResourceClass, OrNoClass: true}
-	return h.State == model.HostReady && h.EmptySince != nil && !h.Failing() && usual.Fits(h.ResourceClass, h.Traits, placement.Room{})
+	return h.State == model.HostReady && h.UnreachableSince == nil && h.EmptySince != nil && !h.Failing() && usual.Fits(h.ResourceClass, h.Traits, placement.Room{})
 }
 
 // keepSpare brings as many hosts on their way as are missing to MinSpare empty

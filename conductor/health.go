@@ -73,6 +73,7 @@ type look struct {
 	template *model.ClusterTemplate
 	groups   []model.NodeGroup
 	nodes    []model.Node
+	silent   map[string]model.Host // by uuid: hosts of theirs that do not answer
 }
 
 // dueForHealth claims up to limit clusters and reads what their drivers are
@@ -100,11 +101,24 @@ func (c *Conductor) dueForHealth(ctx context.Context, limit int) ([]look, error)
 	if err != nil {
 		return nil, err
 	}
+	var hosts []string
+	for _, some := range nodes {
+		for i := range some {
+			if host := deref(some[i].HostID); host != "" && !seen[host] {
+				seen[host] = true
+				hosts = append(hosts, host)
+			}
+		}
+	}
+	silent, err := c.Store.SilentHosts(ctx, hosts)
+	if err != nil {
+		return nil, err
+	}
 	var due []look
 	for i := range clusters {
 		cluster := &clusters[i]
 		if template := templates[cluster.TemplateID]; template != nil && !healedFromOutside(cluster.Labels) {
-			due = append(due, look{*cluster, template, groups[cluster.UUID], nodes[cluster.UUID]})
+			due = append(due, look{*cluster, template, groups[cluster.UUID], nodes[cluster.UUID], silent})
 		}
 	}
 	return due, nil
@@ -166,6 +180,7 @@ func (c *Conductor) health(ctx context.Context, l look) (drivers.Health, error) 
 		}
 		health.Status, health.Reasons[n.Name+".Ready"] = drivers.Unhealthy, why
 	}
+	c.tellOfSilentHosts(&health, l)
 	return health, err
 }
 

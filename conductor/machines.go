@@ -4,6 +4,7 @@ package conductor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -35,8 +36,8 @@ func (c *Conductor) watchMachines(ctx context.Context) error {
 	idle := min(max(c.opts.MachinesEvery/30, 10*time.Millisecond), 2*time.Second)
 	for {
 		hosts, err := c.Store.DueHosts(ctx, c.opts.MachinesEvery, hostsAtOnce)
-		if err == nil {
-			err = c.checkMachines(ctx, hosts)
+		if err == nil && len(hosts) > 0 {
+			err = errors.Join(c.checkMachines(ctx, hosts), c.evacuate(ctx))
 		}
 		if err != nil && ctx.Err() == nil {
 			c.Logger.Warn("could not compare the machines of nodes with the records", "error", err)
@@ -48,26 +49,28 @@ func (c *Conductor) watchMachines(ctx context.Context) error {
 }
 
 // checkMachines compares what runs on the hosts with the records, notes what
-// differs and asks for the repair of what can be repaired. Of a host that does
-// not answer nothing is known, so nothing changes.
+// differs and asks for the repair of what can be repaired. Of the nodes on a
+// host that does not answer nothing is known, so nothing changes.
 func (c *Conductor) checkMachines(ctx context.Context, hosts []model.Host) error {
-	if len(hosts) == 0 {
-		return nil
-	}
 	found := make([]map[string]lxc.State, len(hosts))
+	failures := make([]error, len(hosts))
 	var all errgroup.Group
 	for i, h := range hosts {
 		all.Go(func() error {
-			states, err := c.machinesOn(ctx, &h)
-			if err != nil {
-				c.Logger.Warn("host does not tell what runs on it", "host", h.Name, "error", err)
-				return nil
+			found[i], failures[i] = c.machinesOn(ctx, &h)
+			if failures[i] != nil {
+				c.Logger.Warn("host does not tell what runs on it", "host", h.Name, "error", failures[i])
 			}
-			found[i] = states
 			return nil
 		})
 	}
 	_ = all.Wait()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err := c.noteAnswers(ctx, hosts, found, failures); err != nil {
+		return err
+	}
 	ids := make([]string, len(hosts))
 	for i := range hosts {
 		ids[i] = hosts[i].UUID

@@ -43,15 +43,18 @@ func (r *runner) reconcileNodes(ctx context.Context) error {
 	if r.op.Kind == model.OpDelete {
 		return nil
 	}
+	leave, err := r.lostNodes(ctx, nodes[id])
+	if err != nil {
+		return err
+	}
 	var add []model.Node
-	var leave []string
 	for _, group := range groups[id] {
 		if !r.op.Spec.Concerns(group.UUID) {
 			continue
 		}
 		var have []model.Node
 		for _, n := range nodes[id] {
-			if n.NodeGroupID == group.UUID && n.State != model.NodeLeaving {
+			if n.NodeGroupID == group.UUID && n.State != model.NodeLeaving && !slices.Contains(leave, n.UUID) {
 				have = append(have, n)
 			}
 		}
@@ -102,6 +105,25 @@ func (r *runner) reconcileNodes(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// lostNodes are the nodes that the operation is to replace and whose hosts
+// still do not answer.
+func (r *runner) lostNodes(ctx context.Context, nodes []model.Node) ([]string, error) {
+	var lost []string
+	for _, n := range nodes {
+		if !slices.Contains(r.op.Spec.Replace, n.UUID) || n.State == model.NodeLeaving || n.HostID == nil {
+			continue
+		}
+		host, err := r.Store.Host(ctx, *n.HostID)
+		if err != nil {
+			return nil, fmt.Errorf("reading the host of node %s: %w", n.Name, err)
+		}
+		if host.UnreachableSince != nil {
+			lost = append(lost, n.UUID)
+		}
+	}
+	return lost, nil
 }
 
 // renewsRoots tells whether the operation makes the roots of nodes anew.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/keelson/keelson/drivers"
 	"github.com/keelson/keelson/internal/fault"
@@ -129,12 +130,25 @@ func (s *services) build(ctx context.Context, nodeID string, files []drivers.Fil
 	if err != nil {
 		return drivers.Outcome{}, err
 	}
+	if node.HostID == nil && node.Address != nil { // its first host was lost
+		return s.placeAgain(ctx, node)
+	}
 	if node.HostID == nil || node.Slot == nil || node.Address == nil || node.MAC == nil {
 		return drivers.Outcome{}, fault.Permanent(errors.New("node has no place"), "node %s was to be %s before it was placed", node.Name, done)
 	}
 	host, err := s.Store.Host(ctx, *node.HostID)
 	if err != nil {
 		return drivers.Outcome{}, fmt.Errorf("reading the host of node %s: %w", node.Name, err)
+	}
+	if host.UnreachableSince != nil && node.State == model.NodePlaced {
+		network, err := s.networkOf(node)
+		if err != nil {
+			return drivers.Outcome{}, err
+		}
+		err = s.Store.MoveLostNode(ctx, s.fence, nodeID, network.Name(), network.All(node.Index), s.opts.LostAfter)
+		if !errors.Is(err, store.ErrReachable) {
+			return drivers.Again(time.Millisecond, "host "+host.Name+" does not answer, the node goes elsewhere"), fenced(err)
+		}
 	}
 	spec, err := s.spec(node, host, files)
 	if err != nil {
@@ -148,12 +162,34 @@ func (s *services) build(ctx context.Context, nodeID string, files []drivers.Fil
 	err = make(s.machine(host), ctx, spec)
 	s.countStart(ctx, host, err)
 	if err != nil {
+		s.suspect(ctx, host, err)
 		return drivers.Outcome{}, onNode(err, node, host)
 	}
 	if err := s.Store.NodeBuilt(ctx, s.fence, nodeID, spec.Revision); err != nil {
 		return drivers.Outcome{}, fenced(err)
 	}
 	return drivers.Done(done + " on host " + host.Name), nil
+}
+
+// placeAgain finds another host for a node that was made for one that is lost.
+func (s *services) placeAgain(ctx context.Context, node *model.Node) (drivers.Outcome, error) {
+	outcome, err := s.Place(ctx, node.UUID)
+	if err != nil || outcome.After > 0 {
+		return outcome, err
+	}
+	return drivers.Again(time.Millisecond, outcome.Message), nil
+}
+
+// suspect has a host looked at that has failed to do something: it may be dead.
+func (s *services) suspect(ctx context.Context, host *model.Host, err error) {
+	if fault.IsPermanent(err) || host.UnreachableSince != nil || errors.Is(ctx.Err(), context.Canceled) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.ShutdownTimeout)
+	defer cancel()
+	if err := s.Store.LookAtHost(ctx, host.UUID); err != nil {
+		s.log.Warn("could not have a host looked at", "host", host.Name, "error", err)
+	}
 }
 
 // countStart notes how a node's start went, for placement to avoid hosts on which
@@ -221,7 +257,14 @@ func (s *services) Delete(ctx context.Context, nodeID string) (drivers.Outcome, 
 		if err != nil {
 			return drivers.Outcome{}, fmt.Errorf("reading the host of node %s: %w", node.Name, err)
 		}
+		if host.UnreachableSince != nil {
+			err := s.Store.RemoveLostNode(ctx, s.fence, nodeID, s.opts.LostAfter)
+			if !errors.Is(err, store.ErrReachable) {
+				return drivers.Done("removed from the records; what is left on host " + host.Name + ", which does not answer, goes when it does"), fenced(err)
+			}
+		}
 		if err := s.machine(host).Delete(ctx, nodeID); err != nil {
+			s.suspect(ctx, host, err)
 			return drivers.Outcome{}, onNode(err, node, host)
 		}
 	}

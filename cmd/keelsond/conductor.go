@@ -68,7 +68,8 @@ func (p *process) conductorOptions() conductor.Options {
 		PerProject: c.MaxOperationsPerProject, StartsPerHost: c.MaxStartsPerHost,
 		HealthEvery: c.HealthPollingInterval, HealthTimeout: c.HealthPollingTimeout, MachinesEvery: c.MachineCheckInterval,
 		SweepEvery: c.SweepInterval, SweepRemoves: c.Sweep == config.SweepDelete,
-		HistoryKept: c.OperationHistory, HistoryLeast: c.OperationHistoryKeep,
+		EvacuateAfter: p.cfg.Hosts.EvacuateAfter,
+		HistoryKept:   c.OperationHistory, HistoryLeast: c.OperationHistoryKeep,
 	}
 	if c.Sweep == config.SweepOff {
 		o.SweepEvery = -1

@@ -101,6 +101,7 @@ type Hosts struct {
 	PrepareTimeout      time.Duration
 	AvoidFailed         time.Duration
 	TakeOutFailed       bool
+	EvacuateAfter       time.Duration // 0: never
 	Zone                string
 	NodeBandwidth       int // Mbit/s; 0: no limit
 	NodeIORate          int // MiB/s; 0: no limit
@@ -144,6 +145,9 @@ func (h *Hosts) declare() *group {
 		"Seconds for which a bare-metal node that could not be deployed is not used again. `keelsond host list` shows them.")
 	g.bool(&h.TakeOutFailed, "take_out_failed", false,
 		"Put such bare-metal nodes into maintenance in Ironic, with the reason, once they are cleaned.")
+	g.duration(&h.EvacuateAfter, "evacuate_after", 900, seconds, between(0, 31_536_000),
+		"Seconds for which a host must not have answered until its nodes, unless their COE says that they work, are replaced by new ones on other hosts. "+
+			"What they had stored is lost. It should be more than the reboot of a machine takes. 0: they wait for their host.")
 	g.string(&h.Zone, "zone", "", "Availability zone that the hosts of this conductor are in. Nodes tell it as the Docker engine label keelson.zone.").must(name)
 	g.int(&h.NodeBandwidth, "node_bandwidth", 1000, between(0, 1_000_000),
 		"Network bandwidth of one node in Mbit/s, each way. 0 sets no limit.")

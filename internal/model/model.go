@@ -264,6 +264,13 @@ type Host struct {
 	NextCheck  *time.Time `gorm:"index"` // when it is to be asked again what runs on it (database clock); nil: at once
 	CreatedAt  time.Time
 	UpdatedAt  *time.Time `gorm:"autoUpdateTime:false"`
+
+	// Whether its libvirt answers, by the database's clock. While it does not,
+	// and afterwards until nothing of lost nodes is left there, the host takes
+	// no nodes.
+	LastSeenAt        *time.Time // when it was last asked what runs there, and answered
+	UnreachableSince  *time.Time `gorm:"index:hosts_room,priority:7"` // nil: it answers
+	UnreachableReason *string    `gorm:"type:text"`                   // for people
 }
 
 // FailingAfter is how many node starts in a row must fail on a host until
@@ -272,6 +279,21 @@ const FailingAfter = 3
 
 // Failing tells whether nodes fail to start on the host.
 func (h *Host) Failing() bool { return h.Failures >= FailingAfter }
+
+// LostNode is what may be left of a node on a host that did not answer when the
+// node went. Nobody else gets the node's address before the host has said that
+// nothing of it runs any more, or is gone itself.
+type LostNode struct {
+	ID        int64  `gorm:"primaryKey"`
+	UUID      string `gorm:"size:36;uniqueIndex:lost_nodes_place"`       // the node's uuid
+	HostID    string `gorm:"size:36;index;uniqueIndex:lost_nodes_place"` // the host's uuid
+	ClusterID string `gorm:"size:36;index"`                              // the cluster's uuid, which may be gone
+	Name      string `gorm:"size:63"`
+	Network   string `gorm:"size:64"`
+	Address   string `gorm:"size:45"` // empty if it had none
+	MAC       string `gorm:"column:mac;size:17"`
+	CreatedAt time.Time
+}
 
 // AvoidedMachine is a machine of Ironic's that could not be deployed and is
 // not asked for again before Until.
@@ -375,6 +397,9 @@ type OperationSpec struct {
 	// from what it is to the cluster: an update of the cluster that creates or
 	// deletes a group. Empty means the operation's own kind.
 	GroupKind OperationKind `json:"group_kind,omitempty"`
+	// Replace are the uuids of nodes to replace by new ones, because their hosts
+	// do not answer. Those whose host does when the operation begins stay.
+	Replace []string `json:"replace,omitempty"`
 	// MaxBatchSize is how many workers of a group may be out of service at
 	// once; 0 means 1.
 	MaxBatchSize int `json:"max_batch_size,omitempty"`

@@ -294,6 +294,8 @@ func fencedMethods(t *testing.T, s *store.Store, group, node, host string) map[s
 			return err
 		},
 		"RemoveNode":      func(f store.Fence) error { return s.RemoveNode(ctx, f, node) },
+		"RemoveLostNode":  func(f store.Fence) error { return s.RemoveLostNode(ctx, f, node, 0) },
+		"MoveLostNode":    func(f store.Fence) error { return s.MoveLostNode(ctx, f, node, "net", one, 0) },
 		"ObserveCluster":  func(f store.Fence) error { return s.ObserveCluster(ctx, f, "stale", "stale", "stale", "stale") },
 		"SaveDriverState": func(f store.Fence) error { return s.SaveDriverState(ctx, f, []byte("stale")) },
 		"Finish": func(f store.Fence) error {
@@ -327,7 +329,7 @@ func everyRow(t *testing.T, s *store.Store) map[string][]map[string]any {
 	t.Helper()
 	rows := make(map[string][]map[string]any)
 	for _, table := range []string{
-		"cluster_templates", "clusters", "node_groups", "nodes", "hosts", "avoided_machines", "operations",
+		"cluster_templates", "clusters", "node_groups", "nodes", "hosts", "lost_nodes", "avoided_machines", "operations",
 		"steps", "certificates", "quotas", "service_records", "project_locks",
 	} {
 		var found []map[string]any

@@ -29,6 +29,7 @@ var (
 	ErrSuperseded   = errors.New("the operation is not owned")      // the lease was lost, or the operation has ended
 	ErrNotClaimable = errors.New("the operation cannot be claimed") // owned, not due, ended, or an earlier one is unfinished
 	ErrNoRoom       = errors.New("the host has no room")            // or takes no nodes any more
+	ErrReachable    = errors.New("the host answers, or has not been silent for long")
 	ErrNoAddress    = errors.New("the network has no address left") // all of the given ones are held
 	ErrBusy         = errors.New("too many operations wait")        // see NewOperation.MaxQueue
 	ErrSchema       = errors.New("the database schema is newer")    // than this program, see Store.Migrate

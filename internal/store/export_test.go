@@ -27,7 +27,7 @@ func Rows() []any {
 	return []any{
 		&model.ClusterTemplate{}, &model.Cluster{}, &model.NodeGroup{}, &model.Node{}, &model.Host{}, &model.AvoidedMachine{},
 		&model.Operation{}, &model.Step{}, &model.Certificate{}, &model.Quota{}, &model.ServiceRecord{},
-		&model.Notification{},
+		&model.Notification{}, &model.LostNode{},
 	}
 }
 

@@ -36,7 +36,7 @@ type HostWish struct {
 	Traits                    []string // all of them; letters, digits and _ only
 }
 
-// HostsWithRoom returns ready hosts that have what is wished for, the better
+// HostsWithRoom returns ready hosts that answer and have what is wished for, the better
 // ones first and in the order of package placement: those without nodes of the
 // cluster, whose hosts avoid names, those with most memory free before others.
 // Only when there is none does it look at the hosts of avoid, and when there is
@@ -50,7 +50,7 @@ func (s *Store) HostsWithRoom(ctx context.Context, w HostWish, avoid []string, l
 	// The inner query finds its answer in the index hosts_room alone.
 	look := func(condition string, args ...any) (hosts []model.Host, err error) {
 		fitting := s.read(ctx).Model(&model.Host{}).Select("id").
-			Where("state = ? AND free_memory_mib >= ? AND free_vcpus >= ? AND free_disk_gib >= ? AND resource_class IN ?",
+			Where("state = ? AND unreachable_since IS NULL AND free_memory_mib >= ? AND free_vcpus >= ? AND free_disk_gib >= ? AND resource_class IN ?",
 				model.HostReady, w.MemoryMiB, w.VCPUs, w.DiskGiB, classes).
 			Where(condition, args...).Order("free_memory_mib DESC").Limit(limit)
 		for _, trait := range w.Traits {
@@ -238,7 +238,9 @@ func (s *Store) hasColumn(row any, column string) bool {
 }
 
 // RemoveHost forgets a host without nodes, if it is in one of the states from
-// (none named: in any); one that is gone is success. ErrInUse when it has nodes.
+// (none named: in any); one that is gone is success. What was left on it of lost
+// nodes is forgotten, so the machine must be gone or wiped. ErrInUse when it
+// has nodes.
 func (s *Store) RemoveHost(ctx context.Context, uuid string, from ...model.HostState) error {
 	return s.write(ctx, "remove the host", func(tx *gorm.DB) error {
 		// Locked, so that no node is placed there meanwhile.
@@ -255,6 +257,9 @@ func (s *Store) RemoveHost(ctx context.Context, uuid string, from ...model.HostS
 		}
 		if left > 0 {
 			return ErrInUse
+		}
+		if err := tx.Where("host_id = ?", uuid).Delete(&model.LostNode{}).Error; err != nil {
+			return err
 		}
 		return tx.Where("uuid = ?", uuid).Delete(&model.Host{}).Error
 	})

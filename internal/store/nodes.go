@@ -137,7 +137,7 @@ func (s *Store) Siblings(ctx context.Context, clusterUUID string) (map[string]in
 // ClaimHost gives the node room on the host: it is taken from the host's, the
 // node gets the lowest free slot there and becomes placed. A node that has a
 // host already is returned as it is, whatever host was asked for. ErrNoRoom
-// when the host has too little or is not ready: try the next one. ErrNotFound
+// when the host has too little, is not ready or does not answer: try the next one. ErrNotFound
 // when there is no such node; ErrSuperseded.
 func (s *Store) ClaimHost(ctx context.Context, f Fence, nodeUUID, hostUUID string) (*model.Node, error) {
 	var node *model.Node
@@ -150,7 +150,7 @@ func (s *Store) ClaimHost(ctx context.Context, f Fence, nodeUUID, hostUUID strin
 			return fault.Permanent(nil, "node %s is leaving and takes no host", node.Name)
 		}
 		r := tx.Model(&model.Host{}).
-			Where("uuid = ? AND state = ?", hostUUID, model.HostReady).
+			Where("uuid = ? AND state = ? AND unreachable_since IS NULL", hostUUID, model.HostReady).
 			Where("used_vcpus + ? <= total_vcpus AND used_memory_mib + ? <= total_memory_mib AND used_disk_gib + ? <= total_disk_gib",
 				node.VCPUs, node.MemoryMiB, node.DiskGiB).
 			Updates(map[string]any{
@@ -208,34 +208,7 @@ func (s *Store) ClaimAddress(ctx context.Context, f Fence, nodeUUID, network str
 		if node, err = lockNode(tx, op, nodeUUID); err != nil || node.Address != nil {
 			return err
 		}
-		var addresses []string
-		err = tx.Model(&model.Node{}).Where("network = ? AND address IS NOT NULL", network).Pluck("address", &addresses).Error
-		if err != nil {
-			return err
-		}
-		held := make(map[string]bool, len(addresses))
-		for _, a := range addresses {
-			held[a] = true
-		}
-		mac, err := macOf(node.UUID)
-		if err != nil {
-			return err
-		}
-		for addr := range free {
-			address := addr.String()
-			if held[address] {
-				continue
-			}
-			now := s.now()
-			err := tx.Model(&model.Node{}).Where("uuid = ?", nodeUUID).
-				Updates(map[string]any{"network": network, "address": address, "mac": mac, "updated_at": now}).Error
-			if errors.Is(err, gorm.ErrDuplicatedKey) {
-				continue // taken since we looked
-			}
-			node.Network, node.Address, node.MAC, node.UpdatedAt = &network, &address, &mac, &now
-			return err
-		}
-		return ErrNoAddress
+		return s.giveAddress(tx, node, network, free)
 	})
 	if err != nil {
 		return nil, err
@@ -243,30 +216,86 @@ func (s *Store) ClaimAddress(ctx context.Context, f Fence, nodeUUID, network str
 	return node, nil
 }
 
-// AddressesHeld returns how many addresses of each network nodes hold or are
-// about to claim.
-func (s *Store) AddressesHeld(ctx context.Context) (map[string]int, error) {
-	var rows []struct {
-		Network string
-		Nodes   int
+// giveAddress gives the locked node an address and a MAC address.
+func (s *Store) giveAddress(tx *gorm.DB, node *model.Node, network string, free iter.Seq[netip.Addr]) error {
+	// Lost nodes are read last: what a node loses meanwhile is found there.
+	held := make(map[string]bool)
+	for _, row := range []any{&model.Node{}, &model.LostNode{}} {
+		var addresses []string
+		if err := tx.Model(row).Where("network = ? AND address IS NOT NULL", network).Pluck("address", &addresses).Error; err != nil {
+			return err
+		}
+		for _, a := range addresses {
+			held[a] = true
+		}
 	}
-	err := s.read(ctx).Model(&model.Node{}).Select("network, COUNT(*) AS nodes").Where("network IS NOT NULL").Group("network").Scan(&rows).Error
-	held := make(map[string]int, len(rows))
-	for _, r := range rows {
-		held[r.Network] = r.Nodes
+	mac, err := macOf(tx, node)
+	if err != nil {
+		return err
 	}
-	return held, failed("count the addresses held", err)
+	for addr := range free {
+		address := addr.String()
+		if held[address] {
+			continue
+		}
+		now := s.now()
+		err := tx.Model(&model.Node{}).Where("uuid = ?", node.UUID).
+			Updates(map[string]any{"network": network, "address": address, "mac": mac, "updated_at": now}).Error
+		if errors.Is(err, gorm.ErrDuplicatedKey) {
+			continue // taken since we looked
+		}
+		node.Network, node.Address, node.MAC, node.UpdatedAt = &network, &address, &mac, &now
+		return err
+	}
+	return ErrNoAddress
 }
 
-// macOf makes a locally administered unicast MAC address of a uuid.
-func macOf(id string) (string, error) {
-	u, err := uuid.Parse(id)
-	if err != nil {
-		return "", fmt.Errorf("make a MAC address: %w", err)
+// AddressesHeld returns how many addresses of each network nodes hold or are
+// about to claim, those of lost nodes among them.
+func (s *Store) AddressesHeld(ctx context.Context) (map[string]int, error) {
+	held := make(map[string]int)
+	for _, row := range []any{&model.Node{}, &model.LostNode{}} {
+		var rows []struct {
+			Network string
+			Nodes   int
+		}
+		err := s.read(ctx).Model(row).Select("network, COUNT(*) AS nodes").Where("network IS NOT NULL").Group("network").Scan(&rows).Error
+		if err != nil {
+			return nil, failed("count the addresses held", err)
+		}
+		for _, r := range rows {
+			held[r.Network] += r.Nodes
+		}
 	}
-	b := u[10:16]
-	b[0] = b[0]&^1 | 2
-	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5]), nil
+	return held, nil
+}
+
+// macOf makes the node's MAC address, a locally administered unicast one. Its
+// first four bytes are the cluster's alone: by them a host knows to which
+// cluster a packet from another host belongs, whose walls have seen to it that
+// the sender is who it says. The last two are the node's in the cluster.
+func macOf(tx *gorm.DB, n *model.Node) (string, error) {
+	var cluster model.Cluster
+	if err := tx.Select("id").Where("uuid = ?", n.ClusterID).Take(&cluster).Error; err != nil {
+		return "", err
+	}
+	var taken []string
+	for _, row := range []any{&model.Node{}, &model.LostNode{}} {
+		var some []string
+		if err := tx.Model(row).Where("cluster_id = ? AND mac IS NOT NULL", n.ClusterID).Pluck("mac", &some).Error; err != nil {
+			return "", err
+		}
+		taken = append(taken, some...)
+	}
+	// After a billion clusters the numbers begin again.
+	family := fmt.Sprintf("%02x:%02x:%02x:%02x", byte(cluster.ID>>24)<<2|2, byte(cluster.ID>>16), byte(cluster.ID>>8), byte(cluster.ID))
+	for number := range 1 << 16 {
+		mac := fmt.Sprintf("%s:%02x:%02x", family, byte(number>>8), byte(number))
+		if !slices.Contains(taken, mac) {
+			return mac, nil
+		}
+	}
+	return "", ErrNoAddress
 }
 
 // RemoveNode removes the node's record and its certificate and gives back its
@@ -293,10 +322,16 @@ func (s *Store) removeNode(tx *gorm.DB, n *model.Node) error {
 	if err := tx.Where("uuid = ?", n.UUID).Delete(&model.Node{}).Error; err != nil {
 		return err
 	}
+	return s.giveBack(tx, n)
+}
+
+// giveBack gives the node's room back to its host. The node's row is gone, or
+// is about to lose its host.
+func (s *Store) giveBack(tx *gorm.DB, n *model.Node) error {
 	if n.HostID == nil {
 		return nil
 	}
-	err = tx.Model(&model.Host{}).Where("uuid = ?", *n.HostID).Updates(map[string]any{
+	err := tx.Model(&model.Host{}).Where("uuid = ?", *n.HostID).Updates(map[string]any{
 		"used_vcpus":      gorm.Expr("used_vcpus - ?", n.VCPUs),
 		"used_memory_mib": gorm.Expr("used_memory_mib - ?", n.MemoryMiB),
 		"used_disk_gib":   gorm.Expr("used_disk_gib - ?", n.DiskGiB),
@@ -307,7 +342,8 @@ func (s *Store) removeNode(tx *gorm.DB, n *model.Node) error {
 	}
 	// Counted after the host's row is locked: whoever removes its last node
 	// sees that it was the last.
-	left, err := nodesOn(tx, *n.HostID)
+	var left int64
+	err = tx.Model(&model.Node{}).Where("host_id = ? AND uuid <> ?", *n.HostID, n.UUID).Count(&left).Error
 	if err != nil || left > 0 {
 		return err
 	}

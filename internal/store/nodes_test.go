@@ -250,6 +250,31 @@ func TestClaimAddress(t *testing.T) {
 	})
 }
 
+// By its MAC address a node is known to be of its cluster, wherever it is.
+func TestMACAddressesTellClusters(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		families := make(map[string]bool)
+		for i := range 3 {
+			_, groups, op := created(t, s, fmt.Sprint("p", i))
+			f := claim(t, s, op, "c")
+			var macs []string
+			for j, n := range nodes(t, s, f, groups[1], 3) {
+				got, err := s.ClaimAddress(t.Context(), f, n.UUID, "net", addresses(99, 10*i+j))
+				must(t, err)
+				macs = append(macs, *got.MAC)
+			}
+			family := macs[0][:len("02:00:00:01")]
+			if want := []string{family + ":00:00", family + ":00:01", family + ":00:02"}; !slices.Equal(macs, want) {
+				t.Errorf("%v, want %v", macs, want)
+			}
+			if b, err := netipMAC(macs[0]); err != nil || b[0]&3 != 2 || families[family] {
+				t.Errorf("%s is not a local address of one machine, or another cluster's: %v", macs[0], err)
+			}
+			families[family] = true
+		}
+	})
+}
+
 func netipMAC(s string) (b [6]byte, err error) {
 	_, err = fmt.Sscanf(s, "%02x:%02x:%02x:%02x:%02x:%02x", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5])
 	return b, err

@@ -40,13 +40,12 @@ func (s *Store) DueClusters(ctx context.Context, statuses []model.Status, every 
 	return clusters, err
 }
 
-// DueHosts returns hosts that carry nodes and are to be asked what runs there,
-// in the manner of DueClusters, with what is needed to ask them.
+// DueHosts returns hosts that may carry nodes and are to be asked what runs
+// there, in the manner of DueClusters, with what is needed to ask them.
 func (s *Store) DueHosts(ctx context.Context, every time.Duration, limit int) ([]model.Host, error) {
 	var hosts []model.Host
-	err := claimDue(ctx, s, "claim hosts to look at", &hosts, []string{"id", "uuid", "name", "libvirt_uri"}, every, limit, func(db *gorm.DB) *gorm.DB {
-		return db.Where("state IN ?", []model.HostState{model.HostReady, model.HostDraining}).
-			Where("EXISTS (SELECT 1 FROM nodes WHERE nodes.host_id = hosts.uuid)")
+	err := claimDue(ctx, s, "claim hosts to look at", &hosts, []string{"id", "uuid", "name", "libvirt_uri", "unreachable_since"}, every, limit, func(db *gorm.DB) *gorm.DB {
+		return db.Where("state IN ?", inUse)
 	}, func(h *model.Host) int64 { return h.ID })
 	return hosts, err
 }

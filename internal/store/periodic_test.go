@@ -110,13 +110,15 @@ func onHost(t *testing.T, s *store.Store) (*model.Cluster, *model.Host, model.No
 	return c, h, n
 }
 
-func TestHostsWithNodesAreDue(t *testing.T) {
+func TestHostsInUseAreDue(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, s *store.Store) {
 		_, h, n := onHost(t, s)
-		host(t, s, "empty", 4)
+		empty, coming := host(t, s, "empty", 4), host(t, s, "coming", 4)
+		_, err := s.UpdateHost(t.Context(), coming.UUID, nil, map[string]any{"state": model.HostPreparing})
+		must(t, err)
 		due, err := s.DueHosts(t.Context(), time.Hour, 10)
 		must(t, err)
-		if len(due) != 1 || due[0].UUID != h.UUID {
+		if len(due) != 2 || due[0].UUID != h.UUID || due[1].UUID != empty.UUID {
 			t.Errorf("due: %+v", due)
 		}
 		on, err := s.NodesOn(t.Context(), h.UUID)

@@ -29,13 +29,16 @@ type cluster struct {
 }
 
 // create asks for a cluster.
-func (r *region) create(workers int) *cluster {
+func (r *region) create(name string, masters, workers int) *cluster {
 	r.Helper()
-	r.call("POST", "/v1/clustertemplates", object{
-		"name": "swarm", "coe": "swarm-mode", "image_id": "keelson-node", "flavor_id": "m1.medium", "external_network_id": "public",
-	}, nil)
-	c := &cluster{region: r}
-	r.call("POST", "/v1/clusters", object{"name": "wide", "cluster_template_id": "swarm", "master_count": 1, "node_count": workers}, c)
+	if !r.template {
+		r.call("POST", "/v1/clustertemplates", object{
+			"name": "swarm", "coe": "swarm-mode", "image_id": "keelson-node", "flavor_id": "m1.medium", "external_network_id": "public",
+		}, nil)
+		r.template = true
+	}
+	c := &cluster{region: r, certs: filepath.Join(r.dir, "user-"+name)}
+	r.call("POST", "/v1/clusters", object{"name": name, "cluster_template_id": "swarm", "master_count": masters, "node_count": workers}, c)
 	return c
 }
 
@@ -63,7 +66,6 @@ func (c *cluster) addresses() []string {
 // login gets a certificate for Docker.
 func (c *cluster) login() {
 	c.Helper()
-	c.certs = filepath.Join(c.dir, "user")
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	c.must(err)
 	request, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "admin"}}, key)
@@ -122,8 +124,10 @@ func (c *cluster) remove() {
 			Clusters []cluster `json:"clusters"`
 		}
 		c.call("GET", "/v1/clusters", nil, &left)
-		if len(left.Clusters) > 0 {
-			return errors.New(left.Clusters[0].Status)
+		for _, other := range left.Clusters {
+			if other.UUID == c.UUID {
+				return errors.New(other.Status)
+			}
 		}
 		return nil
 	})

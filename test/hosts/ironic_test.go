@@ -49,7 +49,7 @@ func TestHostFromIronic(t *testing.T) {
 	r := newRegion(t, append(settings, "[hosts]", "storage_device = "+disk, "[ironic]", "endpoint_override = "+api.URL, "image = https://images.example.org/debian.qcow2", "poll_interval = 0.1")...)
 	r.serveFile(archive)
 	r.serve()
-	c := r.create(0)
+	c := r.create("wide", 1, 0)
 
 	var drive struct {
 		UserData string         `json:"user_data"`

@@ -84,6 +84,8 @@ type region struct {
 	dir    string
 	config string
 	token  string
+
+	template bool // the cluster template is there
 }
 
 // newRegion lays the networks and writes keelsond's configuration, which has

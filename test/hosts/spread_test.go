@@ -5,6 +5,7 @@ package hosts
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -37,14 +38,14 @@ func TestClusterSpreadOverThreeHosts(t *testing.T) {
 		return nil
 	})
 
-	c := r.create(2)
+	c := r.create("wide", 1, 2)
 	c.complete(2 * time.Minute)
 	list := r.keelsond("host", "list")
 	if strings.Count(list, "1024/4096") != 3 {
 		t.Errorf("the nodes are not spread over the hosts:\n%s", list)
 	}
 	for _, m := range machines {
-		if n := strings.Count(m.inside("virsh -q -c 'lxc:///system?socket=/var/lib/keelson/host/run/libvirt-sock' list --name"), "keelson-"); n != 1 {
+		if n := strings.Count(m.inside(virsh+" list --name"), "keelson-"); n != 1 {
 			t.Errorf("%d nodes run on %s, want one", n, m.name)
 		}
 	}
@@ -105,10 +106,80 @@ func TestClusterSpreadOverThreeHosts(t *testing.T) {
 	}
 	tries.Wait()
 
+	other := r.create("other", 1, 0)
+	other.complete(time.Minute)
+	t.Run("walls", func(t *testing.T) { other.attacks(t, c, machines) })
+	other.remove()
 	c.remove()
 	for _, m := range machines {
-		if left := m.inside("virsh -q -c 'lxc:///system?socket=/var/lib/keelson/host/run/libvirt-sock' list --all --name; ls /var/lib/keelson/host/nodes"); left != "" {
+		if left := m.inside(virsh + " list --all --name; ls /var/lib/keelson/host/nodes"); left != "" {
 			t.Errorf("left on %s: %s", m.name, left)
 		}
+	}
+}
+
+// virsh speaks to libvirt on its own host.
+const virsh = "virsh -q -c 'lxc:///system?socket=/var/lib/keelson/host/run/libvirt-sock'"
+
+// where returns the machine with the node that has the address, and the node's
+// uuid.
+func (r *region) where(machines []*machine, address string) (*machine, string) {
+	r.Helper()
+	for _, m := range machines {
+		for _, domain := range strings.Fields(m.inside(virsh + " list --name")) {
+			if strings.Contains(m.inside(virsh+" dumpxml "+domain), "address='"+address+"'") {
+				return m, strings.TrimPrefix(domain, "keelson-")
+			}
+		}
+	}
+	r.Fatalf("no machine has a node with the address %s", address)
+	return nil, ""
+}
+
+// attacks tries to get at nodes of another cluster, on another host. It is
+// shut out from all that is the swarm's, until that host's walls are down.
+func (c *cluster) attacks(t *testing.T, victim *cluster, machines []*machine) {
+	r := c.in(t)
+	evil := c.MasterAddresses[0]
+	from, attacker := r.where(machines, evil)
+	var target, uuid string
+	var host *machine
+	for _, address := range victim.addresses() {
+		if host, uuid = r.where(machines, address); host != from {
+			target = address
+			break
+		}
+	}
+	port := "kn-" + uuid[len(uuid)-12:]
+	// Counts what the victim's host hands to the victim, past all walls.
+	host.inside(fmt.Sprintf(`nft 'add table bridge seen; add chain bridge seen out { type filter hook postrouting priority 301; };
+		add rule bridge seen out oifname %q ip saddr %s udp dport 4789 counter'`, port, evil))
+	// In the network of the attacker's node, where its root has all this too.
+	attack := func(script string) (string, error) {
+		return from.tryInside(fmt.Sprintf("controller=$(cat /var/lib/keelson/host/run/lxc/keelson-%s.pid); "+
+			"nsenter --target $(cat /proc/$controller/task/$controller/children) --net timeout 2 bash -c '%s'", attacker, script))
+	}
+	attempts := func() (through []string) {
+		for name, port := range map[string]string{"reach-swarm-gossip": "7946", "published-port": "2376"} {
+			if _, err := attack("exec 3<>/dev/tcp/" + target + "/" + port); err == nil {
+				through = append(through, name)
+			}
+		}
+		before := host.inside("nft list table bridge seen")
+		if out, err := attack("echo overlay >/dev/udp/" + target + "/4789"); err != nil {
+			t.Errorf("sending VXLAN: %v, %s", err, out)
+		}
+		if host.inside("nft list table bridge seen") != before {
+			through = append(through, "inject-into-overlay-network")
+		}
+		slices.Sort(through)
+		return through
+	}
+	if got := attempts(); !slices.Equal(got, []string{"published-port"}) {
+		t.Errorf("from host %s to a node of another cluster on %s: %v get through, want what is published alone", from.name, host.name, got)
+	}
+	host.inside("nft insert rule bridge keelson received-" + port + " accept")
+	if got := attempts(); len(got) != 3 {
+		t.Errorf("without walls %v get through, want all: nothing is shown", got)
 	}
 }
