@@ -54,6 +54,7 @@ type Parts struct {
 	Sweeper      *Sweeper // nil: nobody looks for orphans
 	Catalog      Catalog
 	Networks     ipam.Networks
+	Ports        Ports // nil: all addresses are Keelson's own
 	Nameservers  []netip.Addr
 	Limits       lxc.Limits // of each node
 	Zone         string     // of the hosts; empty: they have none

@@ -51,6 +51,7 @@ type world struct {
 	hosts    conductor.NodeHosts
 	pool     conductor.HostOptions
 	networks ipam.Networks
+	ports    conductor.Ports // nil: the addresses are Keelson's own
 	log      slog.Handler
 	look     time.Duration      // how often the test looks whether something has happened
 	observer conductor.Observer // nil: nobody
@@ -144,7 +145,7 @@ func (w *world) conductOn(s *store.Store) (stop func()) {
 	c := conductor.New(conductor.Parts{
 		Store: s, Messages: w.messages, Drivers: drivers.NewRegistry(w.driver),
 		Hosts: conductor.NewHostPool(s, w.machines, hosts, log, w.pool),
-		Nodes: hosts, Sweeper: w.sweeper(), Certificates: authorities, Sealer: w.sealer, Networks: w.networks, Logger: log, Observer: w.observer,
+		Nodes: hosts, Sweeper: w.sweeper(), Certificates: authorities, Sealer: w.sealer, Networks: w.networks, Ports: w.ports, Logger: log, Observer: w.observer,
 		Catalog: &catalog.Configured{
 			Flavors: []catalog.Flavor{{Name: "small", VCPUs: 1, MemoryMiB: 1024, DiskGiB: 10}},
 			Images: []catalog.Image{

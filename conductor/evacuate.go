@@ -67,6 +67,11 @@ func (c *Conductor) removeLost(ctx context.Context, h *model.Host, n *model.Lost
 	if err := c.Nodes.Host(h.Name, deref(h.LibvirtURI)).Delete(ctx, n.UUID); err != nil {
 		return err
 	}
+	if c.ported(n.Network) {
+		if err := c.Ports.Free(ctx, n.UUID); err != nil {
+			return err
+		}
+	}
 	c.Logger.Info("what was left of a lost node is removed", "host", h.Name, "node", n.Name, "cluster", n.ClusterID)
 	return c.Store.ForgetLostNode(ctx, n.UUID, h.UUID)
 }

@@ -246,4 +246,3 @@ func value(s *string) string {
 	}
 	return *s
 }
-

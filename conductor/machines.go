@@ -58,7 +58,7 @@ func (c *Conductor) checkMachines(ctx context.Context, hosts []model.Host) error
 	for i, h := range hosts {
 		all.Go(func() error {
 			found[i], failures[i] = c.machinesOn(ctx, &h)
-			if failures[i] != nil {
+			if failures[i] != nil && h.UnreachableSince == nil { // said once
 				c.Logger.Warn("host does not tell what runs on it", "host", h.Name, "error", failures[i])
 			}
 			return nil

@@ -4,12 +4,37 @@ package conductor
 
 import (
 	"context"
+	"net/netip"
 	"strings"
 
 	"github.com/keelson/keelson/internal/fault"
 	"github.com/keelson/keelson/internal/ipam"
 	"github.com/keelson/keelson/internal/model"
 )
+
+// Ports are addresses that another service hands out, for some of the networks:
+// Neutron's ports. Every call may be repeated; errors are temporary unless marked
+// permanent.
+type Ports interface {
+	// Serves tells whether nodes of that network have ports.
+	Serves(network string) bool
+
+	// Hold makes the node's port and returns its address, which is the node's
+	// until Free.
+	Hold(ctx context.Context, network, node, name string) (netip.Addr, error)
+
+	// SetMAC tells the MAC address of the node's port.
+	SetMAC(ctx context.Context, node, mac string) error
+
+	// Free removes the node's port, if it has one.
+	Free(ctx context.Context, node string) error
+
+	// Held lists the uuids of the nodes that have a port.
+	Held(ctx context.Context) ([]string, error)
+}
+
+// ported tells whether nodes of that network have ports.
+func (c *Conductor) ported(network string) bool { return c.Ports != nil && c.Ports.Serves(network) }
 
 // labelNetwork is the label of clusters that names the network of their nodes,
 // or a label of networks that will do.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/keelson/keelson/drivers"
@@ -68,19 +69,10 @@ func (s *services) Place(ctx context.Context, nodeID string) (drivers.Outcome, e
 	}
 	// The address comes first: it is quick and cheap to give back, a host
 	// deployed for a node that can have no address is not.
-	if node.Address == nil {
-		network, err := s.networkOf(node)
-		if err != nil {
+	if node.HostID == nil {
+		if node, err = s.address(ctx, node); err != nil {
 			return drivers.Outcome{}, err
 		}
-		addressed, err := s.Store.ClaimAddress(ctx, s.fence, nodeID, network.Name(), network.All(node.Index))
-		if errors.Is(err, store.ErrNoAddress) {
-			return drivers.Outcome{}, fault.Permanent(err, "no free address for node %s in network %s: delete unused clusters or ask the operator to widen the network", node.Name, network.Name())
-		}
-		if err != nil {
-			return drivers.Outcome{}, fenced(err)
-		}
-		node = addressed
 	}
 	if node.HostID == nil {
 		kind, err := s.hostKind(ctx, node)
@@ -98,6 +90,40 @@ func (s *services) Place(ctx context.Context, nodeID string) (drivers.Outcome, e
 		return drivers.Outcome{}, fmt.Errorf("reading the host of node %s: %w", node.Name, err)
 	}
 	return drivers.Done(fmt.Sprintf("on host %s with address %s", host.Name, *node.Address)), nil
+}
+
+// address gives the node an address, its network's own or that of a port.
+func (s *services) address(ctx context.Context, node *model.Node) (*model.Node, error) {
+	network, err := s.networkOf(node)
+	if err != nil {
+		return nil, err
+	}
+	free := network.All(node.Index)
+	ported := s.ported(network.Name())
+	if ported && node.Address == nil {
+		address, err := s.Ports.Hold(ctx, network.Name(), node.UUID, node.Name)
+		if err != nil {
+			return nil, err
+		}
+		if !network.Prefix().Contains(address) {
+			return nil, fault.Permanent(nil, "Networking gave node %s the address %s, which is not in %s: the operator must correct network %s", node.Name, address, network.Prefix(), network.Name())
+		}
+		free = slices.Values([]netip.Addr{address})
+	}
+	if node.Address == nil {
+		addressed, err := s.Store.ClaimAddress(ctx, s.fence, node.UUID, network.Name(), free)
+		if errors.Is(err, store.ErrNoAddress) {
+			return nil, fault.Permanent(err, "no free address for node %s in network %s: delete unused clusters or ask the operator to widen the network", node.Name, network.Name())
+		}
+		if err != nil {
+			return nil, fenced(err)
+		}
+		node = addressed
+	}
+	if ported {
+		return node, s.Ports.SetMAC(ctx, node.UUID, deref(node.MAC))
+	}
+	return node, nil
 }
 
 // hostKind is which hosts the labels of the node's group and cluster allow.
@@ -140,7 +166,9 @@ func (s *services) build(ctx context.Context, nodeID string, files []drivers.Fil
 	if err != nil {
 		return drivers.Outcome{}, fmt.Errorf("reading the host of node %s: %w", node.Name, err)
 	}
-	if host.UnreachableSince != nil && node.State == model.NodePlaced {
+	// A node with a port keeps it, and so its address, which may be in use on
+	// the host: it waits.
+	if host.UnreachableSince != nil && node.State == model.NodePlaced && !s.ported(deref(node.Network)) {
 		network, err := s.networkOf(node)
 		if err != nil {
 			return drivers.Outcome{}, err
@@ -266,6 +294,11 @@ func (s *services) Delete(ctx context.Context, nodeID string) (drivers.Outcome, 
 		if err := s.machine(host).Delete(ctx, nodeID); err != nil {
 			s.suspect(ctx, host, err)
 			return drivers.Outcome{}, onNode(err, node, host)
+		}
+	}
+	if s.ported(deref(node.Network)) {
+		if err := s.Ports.Free(ctx, nodeID); err != nil {
+			return drivers.Outcome{}, err
 		}
 	}
 	if err := s.Store.RemoveNode(ctx, s.fence, nodeID); err != nil {

@@ -40,6 +40,7 @@ type Orphan struct {
 // Kinds of orphans that are not rows.
 const (
 	OrphanMachine     = "machine"     // a node's machine on a host, without a record
+	OrphanPort        = "port"        // an address in Neutron, for a node without a record; ID is the node's uuid
 	OrphanReservation = "reservation" // a machine of Ironic's, reserved for a host that is not known
 )
 
@@ -54,6 +55,7 @@ type Sweeper struct {
 	Store        *store.Store
 	Nodes        NodeHosts
 	Reservations Reservations // nil when there is no Ironic
+	Ports        Ports        // nil when all addresses are Keelson's own
 	Logger       *slog.Logger
 
 	// Grace is how old something must be to be an orphan: what an operation
@@ -77,8 +79,9 @@ func (s *Sweeper) Sweep(ctx context.Context, remove bool) (*SweepReport, error) 
 	machines, silent, err := s.machines(ctx)
 	report.Silent = append(report.Silent, silent...)
 	reservations, err2 := s.reservations(ctx)
+	ports, err4 := s.ports(ctx)
 	rows, err3 := s.rows(ctx)
-	for _, f := range slices.Concat(machines, reservations, rows) {
+	for _, f := range slices.Concat(machines, reservations, ports, rows) {
 		if remove {
 			err := f.remove(ctx)
 			if f.Removed = err == nil; err != nil {
@@ -88,7 +91,7 @@ func (s *Sweeper) Sweep(ctx context.Context, remove bool) (*SweepReport, error) 
 		}
 		report.Orphans = append(report.Orphans, f.Orphan)
 	}
-	return report, errors.Join(err, err2, err3)
+	return report, errors.Join(err, err2, err3, err4)
 }
 
 // machines finds those on hosts whose node has no record, or has its place
@@ -219,6 +222,36 @@ func (s *Sweeper) reservations(ctx context.Context) ([]finding, error) {
 				return err
 			},
 		})
+	}
+	return orphans, nil
+}
+
+// ports finds those that Neutron keeps for nodes without a record.
+func (s *Sweeper) ports(ctx context.Context) ([]finding, error) {
+	if s.Ports == nil {
+		return nil, nil
+	}
+	held, err := s.Ports.Held(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("listing the ports of nodes: %w", err)
+	}
+	// After Neutron was asked: there is a record before there is a port.
+	useless, err := s.Store.UnknownNodes(ctx, held)
+	if err != nil {
+		return nil, err
+	}
+	touched, err := s.Store.TouchedNodes(ctx, useless, s.Grace)
+	if err != nil {
+		return nil, err
+	}
+	var orphans []finding
+	for _, node := range useless {
+		if !touched[node] {
+			orphans = append(orphans, finding{
+				Orphan{Kind: OrphanPort, ID: node, Why: "no record knows the node that it is for"},
+				func(ctx context.Context) error { return s.Ports.Free(ctx, node) },
+			})
+		}
 	}
 	return orphans, nil
 }

@@ -51,7 +51,7 @@ func (p *process) startConductor(ctx context.Context, group *errgroup.Group) err
 			AvoidFailed: p.cfg.Hosts.AvoidFailed, TakeOutFailed: p.cfg.Hosts.TakeOutFailed,
 		}),
 		Nodes: hosts, Sweeper: p.sweeper(hosts, machines), Certificates: p.certificates, Sealer: p.sealer, Catalog: p.catalog,
-		Networks: networks, Nameservers: nameservers, Logger: p.log, Zone: p.cfg.Hosts.Zone, Observer: p.conductorObserver(),
+		Networks: networks, Ports: p.ports, Nameservers: nameservers, Logger: p.log, Zone: p.cfg.Hosts.Zone, Observer: p.conductorObserver(),
 		Limits: lxc.Limits{
 			BandwidthMbit: p.cfg.Hosts.NodeBandwidth, IOMiB: p.cfg.Hosts.NodeIORate, IOOperations: p.cfg.Hosts.NodeIOOperations,
 		},
@@ -90,6 +90,7 @@ func (p *process) conductorOptions() conductor.Options {
 // and in the records.
 func (p *process) sweeper(hosts conductor.NodeHosts, machines conductor.Machines) *conductor.Sweeper {
 	s := &conductor.Sweeper{Store: p.store, Nodes: hosts, Logger: p.log, Grace: p.cfg.Conductor.SweepGrace, Silent: p.cfg.Conductor.ServiceGoneAfter}
+	s.Ports = p.ports
 	if r, ok := machines.(conductor.Reservations); ok {
 		s.Reservations = r
 	}

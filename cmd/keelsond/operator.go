@@ -198,7 +198,7 @@ func hostCommand(load loader) *cobra.Command {
 			_, err = fmt.Fprintln(w, "NAME\tSTATE\tVCPUS\tMEMORY MIB\tDISK GIB\tCLASS\tFAILURES\tIRONIC NODE\tREASON")
 			for _, h := range hosts {
 				_, e := fmt.Fprintf(w, "%s\t%s\t%d/%d\t%d/%d\t%d/%d\t%s\t%d\t%s\t%s\n", h.Name, h.State, h.UsedVCPUs, h.TotalVCPUs,
-					h.UsedMemoryMiB, h.TotalMemoryMiB, h.UsedDiskGiB, h.TotalDiskGiB, orDash(&h.ResourceClass), h.Failures, orDash(h.IronicNodeID), orDash(h.Reason))
+					h.UsedMemoryMiB, h.TotalMemoryMiB, h.UsedDiskGiB, h.TotalDiskGiB, orDash(&h.ResourceClass), h.Failures, orDash(h.IronicNodeID), hostReason(&h))
 				err = errors.Join(err, e)
 			}
 			avoided, e := s.AvoidedMachines(cmd.Context(), time.Now())
@@ -213,8 +213,55 @@ func hostCommand(load loader) *cobra.Command {
 			return errors.Join(err, w.Flush())
 		}),
 	}
-	cmd.AddCommand(add, list, hostUserDataCommand(load))
+	cmd.AddCommand(add, list, hostRemoveCommand(load), hostUserDataCommand(load))
 	return cmd
+}
+
+// hostReason is why the host is as it is, and since when it does not answer.
+func hostReason(h *model.Host) string {
+	if h.UnreachableSince == nil {
+		return orDash(h.Reason)
+	}
+	silent := fmt.Sprintf("has not answered since %s: %s", h.UnreachableSince.UTC().Format(time.RFC3339), orDash(h.UnreachableReason))
+	if h.Reason != nil {
+		silent = *h.Reason + "; " + silent
+	}
+	return silent
+}
+
+func hostRemoveCommand(load loader) *cobra.Command {
+	return &cobra.Command{
+		Use:   "remove NAME",
+		Short: "Forget a machine that was added, and has no nodes",
+		Long: "Forget a machine that was added with `host add`. The records must have no nodes on it: those of a host that does not answer are gone when\n" +
+			"their clusters are deleted, or after [hosts] evacuate_after.\n\n" +
+			"What may still run on the machine is forgotten, too, and others get its addresses: switch it off for good or wipe it before.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withStore(load, func(cmd *cobra.Command, s *store.Store, _ *config.Config) error {
+				hosts, err := s.Hosts(cmd.Context())
+				if err != nil {
+					return err
+				}
+				i := slices.IndexFunc(hosts, func(h model.Host) bool { return h.Name == args[0] })
+				switch {
+				case i < 0:
+					return fmt.Errorf("there is no host %s", args[0])
+				case hosts[i].IronicNodeID != nil || hosts[i].State == model.HostEnrolled:
+					return fmt.Errorf("host %s is Ironic's: it goes back by itself when it has no nodes", args[0])
+				}
+				err = s.RemoveHost(cmd.Context(), hosts[i].UUID)
+				if errors.Is(err, store.ErrInUse) {
+					return fmt.Errorf("host %s has nodes: delete their clusters, or wait until they are replaced", args[0])
+				}
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "host %s is forgotten\n", args[0])
+				return err
+			})(cmd, args)
+		},
+	}
 }
 
 func orDash(s *string) string {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/keelson/keelson/api"
+	"github.com/keelson/keelson/conductor"
 	"github.com/keelson/keelson/drivers"
 	"github.com/keelson/keelson/internal/ca"
 	"github.com/keelson/keelson/internal/catalog"
@@ -43,6 +44,7 @@ type process struct {
 	certificates *ca.CA
 	keystone     *keystone.Client // nil without [keystone_authtoken] auth_url
 	catalog      resources
+	ports        conductor.Ports // nil: all addresses are Keelson's own
 
 	observer      *observe.Observer
 	notifications *notify.Sender // nil: nobody is told
@@ -185,6 +187,9 @@ func (p *process) openCloud() error {
 	p.catalog = own
 	c := &p.cfg.KeystoneAuthToken
 	if c.AuthURL == "" {
+		if len(p.cfg.Network.NeutronNetworks) > 0 {
+			return errors.New("[network] neutron_network takes a Keystone: set [keystone_authtoken] auth_url")
+		}
 		return nil
 	}
 	client, err := keystone.NewClient(keystone.Options{
@@ -197,10 +202,18 @@ func (p *process) openCloud() error {
 	p.keystone = client
 	p.onClose(func() error { client.Close(); return nil })
 	from := &p.cfg.Catalog
-	p.catalog = catalog.NewCloud(own, client, catalog.CloudOptions{
+	cloud := catalog.NewCloud(own, client, catalog.CloudOptions{
 		Flavors: from.Flavors == "auto", Images: from.Images == "auto", Networks: from.Networks == "auto", Keypairs: from.Keypairs == "auto",
 		Region: c.RegionName, Interface: from.Interface, CacheTime: from.CacheTime, DiskGiB: from.NodeDisk,
 	})
+	p.catalog = cloud
+	if len(p.cfg.Network.NeutronNetworks) > 0 {
+		ids := make(map[string]string)
+		for _, n := range p.cfg.Network.NeutronNetworks {
+			ids[n.Name] = n.ID
+		}
+		p.ports = catalog.NewPorts(cloud, ids)
+	}
 	return nil
 }
 

@@ -39,6 +39,8 @@ type openstackAPIs struct {
 	members           map[string][]string // projects of shared images, by id
 	networks, subnets []object
 	forbiddenImage    string // its id
+	ports             []object
+	addresses         int // of each network, for ports
 
 	mu            sync.Mutex
 	requests      []string // path and query of each
@@ -73,7 +75,87 @@ func (o *openstackAPIs) routes() http.Handler {
 	})
 	mux.HandleFunc("GET /v2.0/networks", o.listNetworks("networks", func() []object { return o.networks }))
 	mux.HandleFunc("GET /v2.0/subnets", o.listNetworks("subnets", func() []object { return o.subnets }))
+	mux.HandleFunc("GET /v2.0/ports", func(w http.ResponseWriter, r *http.Request) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.listNetworks("ports", func() []object { return o.ports })(w, r)
+	})
+	mux.HandleFunc("POST /v2.0/ports", o.createPort)
+	mux.HandleFunc("PUT /v2.0/ports/{id}", o.changePort)
+	mux.HandleFunc("DELETE /v2.0/ports/{id}", o.changePort)
 	return mux
+}
+
+// neutronError answers with an error as Neutron words it.
+func neutronError(w http.ResponseWriter, code int, kind, message string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(object{"NeutronError": object{"type": kind, "message": message, "detail": ""}})
+}
+
+// createPort takes an address from 10.99.0.0/24.
+func (o *openstackAPIs) createPort(w http.ResponseWriter, r *http.Request) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var body struct{ Port object }
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		neutronError(w, http.StatusBadRequest, "HTTPBadRequest", err.Error())
+		return
+	}
+	p := body.Port
+	if !slices.ContainsFunc(o.networks, func(n object) bool { return n["id"] == p["network_id"] }) {
+		neutronError(w, http.StatusNotFound, "NetworkNotFound", fmt.Sprintf("Network %v could not be found.", p["network_id"]))
+		return
+	}
+	taken := make(map[any]bool)
+	for _, other := range o.ports {
+		taken[other["fixed_ips"].([]object)[0]["ip_address"]] = true
+	}
+	for n := 10; n < 10+o.addresses; n++ {
+		address := fmt.Sprint("10.99.0.", n)
+		if taken[address] {
+			continue
+		}
+		p["id"], p["mac_address"], p["status"], p["admin_state_up"] = uuid.NewString(), fmt.Sprintf("fa:16:3e:00:00:%02x", n), "DOWN", true
+		p["project_id"] = keystone.FromContext(r.Context()).ProjectID
+		p["fixed_ips"] = []object{{"subnet_id": id(1), "ip_address": address}}
+		o.ports = append(o.ports, p)
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusCreated)
+		_ = json.NewEncoder(w).Encode(object{"port": p})
+		return
+	}
+	neutronError(w, http.StatusConflict, "IpAddressGenerationFailure", fmt.Sprintf("No more IP addresses available on network %v.", p["network_id"]))
+}
+
+// changePort updates or deletes a port. Its MAC address is an administrator's
+// to change, as in Neutron's default policy.
+func (o *openstackAPIs) changePort(w http.ResponseWriter, r *http.Request) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	i := slices.IndexFunc(o.ports, func(p object) bool { return p["id"] == r.PathValue("id") })
+	if i < 0 {
+		neutronError(w, http.StatusNotFound, "PortNotFound", fmt.Sprintf("Port %s could not be found.", r.PathValue("id")))
+		return
+	}
+	if r.Method == http.MethodDelete {
+		o.ports = slices.Delete(o.ports, i, i+1)
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	var body struct{ Port object }
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		neutronError(w, http.StatusBadRequest, "HTTPBadRequest", err.Error())
+		return
+	}
+	if _, mac := body.Port["mac_address"]; mac && !isAdmin(keystone.FromContext(r.Context())) {
+		neutronError(w, http.StatusForbidden, "PolicyNotAuthorized", "rule:update_port is disallowed by policy")
+		return
+	}
+	for key, value := range body.Port {
+		o.ports[i][key] = value
+	}
+	reply(w, object{"port": o.ports[i]})
 }
 
 func reply(w http.ResponseWriter, body object) {

@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/google/uuid"
 )
 
 // Network is the group [network]: addresses of nodes.
@@ -18,7 +21,16 @@ type Network struct {
 	Nameservers    []string // IPv4
 	Bridge         string
 	Uplink         string // empty: hosts are the gateway of their nodes
+
+	NeutronNetworks []NeutronNetwork // of the others the addresses are Keelson's own
 }
+
+// NeutronNetwork is a network of Neutron's whose ports are the addresses of one
+// of Keelson's networks.
+type NeutronNetwork struct{ Name, ID string }
+
+// String returns the pair as it is configured.
+func (n NeutronNetwork) String() string { return n.Name + ":" + n.ID }
 
 // Subnet is one network that nodes can be on: name, addresses, gateway and
 // the ranges of addresses to give to nodes.
@@ -70,6 +82,9 @@ func (n *Network) declare() *group {
 			"Give the option once for each network. A cluster whose fixed_network or whose label node_network is the network's name "+
 			"has its nodes there; node_network may also be one of the network's labels. "+
 			"All networks are on the bridge of the hosts, so each gateway must be reachable there.")
+	multi(g, &n.NeutronNetworks, "neutron_network", nil, parseNeutronNetwork,
+		"A network whose addresses are ports of Neutron's, as name:uuid of the network in Neutron. Its cidr and gateway must be those of the IPv4 subnet there, and its range the allocation pool. "+
+			"Keelson's user must own the network or be an administrator. Give the option once for each such network; the addresses of the others are Keelson's own.")
 	g.string(&n.DefaultNetwork, "default_network", "", "Network of clusters that name none. When unset, the first one.")
 	g.list(&n.Nameservers, "nameservers", "8.8.8.8", ipv4,
 		"Name servers of nodes, for clusters whose template names none. One that does not answer delays every container start.")
@@ -95,6 +110,14 @@ func (n *Network) declare() *group {
 				}
 			}
 		}
+		for i, a := range n.NeutronNetworks {
+			if !slices.ContainsFunc(n.Networks, func(s Subnet) bool { return s.Name == a.Name }) {
+				fault("neutron_network", "must name a network of this group: "+a.Name)
+			}
+			if slices.ContainsFunc(n.NeutronNetworks[:i], func(b NeutronNetwork) bool { return a.Name == b.Name || a.ID == b.ID }) {
+				fault("neutron_network", "has "+a.String()+" twice")
+			}
+		}
 		if n.DefaultNetwork == "" {
 			n.DefaultNetwork = n.Networks[0].Name
 		}
@@ -103,6 +126,17 @@ func (n *Network) declare() *group {
 		}
 	}
 	return g
+}
+
+func parseNeutronNetwork(v string) (NeutronNetwork, error) {
+	of, id, _ := strings.Cut(v, ":")
+	if err := name(of); err != nil {
+		return NeutronNetwork{}, err
+	}
+	if _, err := uuid.Parse(id); err != nil {
+		return NeutronNetwork{}, errors.New("must be name:uuid")
+	}
+	return NeutronNetwork{of, id}, nil
 }
 
 func parseSubnet(v string) (Subnet, error) {

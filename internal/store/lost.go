@@ -207,6 +207,30 @@ func (s *Store) LostNodes(ctx context.Context, hostUUIDs []string) (map[string][
 	return found, nil
 }
 
+// UnknownNodes returns those of the uuids of which no record knows anything:
+// they are neither of nodes nor of lost ones.
+func (s *Store) UnknownNodes(ctx context.Context, uuids []string) ([]string, error) {
+	known := make(map[string]bool)
+	for some := range slices.Chunk(uuids, 1000) {
+		for _, row := range []any{&model.Node{}, &model.LostNode{}} {
+			var found []string
+			if err := s.read(ctx).Model(row).Where("uuid IN ?", some).Pluck("uuid", &found).Error; err != nil {
+				return nil, failed("look for unknown nodes", err)
+			}
+			for _, id := range found {
+				known[id] = true
+			}
+		}
+	}
+	var unknown []string
+	for _, id := range uuids {
+		if !known[id] && !slices.Contains(unknown, id) {
+			unknown = append(unknown, id)
+		}
+	}
+	return unknown, nil
+}
+
 // ForgetLostNode notes that nothing of the node is on the host any more. Its
 // address is free. Forgotten already is success.
 func (s *Store) ForgetLostNode(ctx context.Context, nodeUUID, hostUUID string) error {
