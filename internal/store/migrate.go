@@ -24,6 +24,7 @@ var migrations = []*gormigrate.Migration{
 	{ID: "202611231840", Migrate: migrate202611231840},
 	{ID: "202611232120", Migrate: migrate202611232120},
 	{ID: "202611232130", Migrate: migrate202611232130},
+	{ID: "202611232210", Migrate: migrate202611232210},
 }
 
 const migrationsTable = "schema_migrations"
