@@ -45,7 +45,7 @@ const (
 	prunePause  = 50 * time.Millisecond
 )
 
-// prune forgets operations that ended long ago.
+// prune forgets operations that ended long ago, and events that are as old.
 func (c *Conductor) prune(ctx context.Context) error {
 	total, after := 0, int64(0)
 	for {
@@ -55,11 +55,20 @@ func (c *Conductor) prune(ctx context.Context) error {
 			if total > 0 {
 				c.Logger.Info("old operations were forgotten", "operations", total)
 			}
-			return err
+			if err != nil {
+				return err
+			}
+			break
 		}
 		after = next
 		if sleep(ctx, prunePause) != nil {
 			return nil
+		}
+	}
+	for {
+		n, err := c.Store.PruneEvents(ctx, c.opts.HistoryKept, pruneAtOnce)
+		if err != nil || n == 0 || sleep(ctx, prunePause) != nil {
+			return err
 		}
 	}
 }

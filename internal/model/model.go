@@ -100,7 +100,8 @@ type Cluster struct {
 	// CAGeneration counts how often the cluster's authorities were replaced.
 	CAGeneration int `gorm:"column:ca_generation;not null;default:0"`
 
-	NextCheck *time.Time `gorm:"index"` // when its health is to be looked at again (database clock); nil: at once
+	NextCheck  *time.Time `gorm:"index"` // when its health is to be looked at again (database clock); nil: at once
+	NextSample *time.Time `gorm:"index"` // likewise its usage
 
 	CreatedAt time.Time
 	UpdatedAt *time.Time `gorm:"autoUpdateTime:false"`
@@ -129,6 +130,7 @@ type NodeGroup struct {
 	MinNodeCount     int
 	MaxNodeCount     *int
 	IsDefault        bool
+	Autoscale        *bool // grows by itself, if its cluster may; nil: only the default worker group does
 
 	Status       Status  `gorm:"size:32"`
 	StatusReason *string `gorm:"type:text"`
@@ -316,6 +318,7 @@ const (
 	OpUpdate   OperationKind = "update"  // bring node groups to their counts
 	OpUpgrade  OperationKind = "upgrade" // rebuild nodes for another template or image
 	OpRotateCA OperationKind = "rotate-ca"
+	OpRebuild  OperationKind = "rebuild" // make the roots of nodes anew as they are
 	OpRepair   OperationKind = "repair" // start nodes that stand still; asked for by Keelson itself, leaves the status alone
 	OpDelete   OperationKind = "delete"
 )

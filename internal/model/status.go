@@ -47,6 +47,28 @@ func (s Status) Resizable() bool { return s.Updatable() || s == CreateFailed }
 // tried again.
 func (s Status) Renewable() bool { return s.Ready() || s == UpdateFailed }
 
+// Noun names what an operation of kind k does, at the head of a sentence.
+func (k OperationKind) Noun() string {
+	switch k {
+	case OpCreate:
+		return "Creation"
+	case OpUpdate:
+		return "Update"
+	case OpUpgrade:
+		return "Upgrade"
+	case OpRotateCA:
+		return "Rotation of the authorities"
+	case OpRebuild:
+		return "Rebuild"
+	case OpRepair:
+		return "Repair"
+	case OpDelete:
+		return "Deletion"
+	default:
+		return string(k)
+	}
+}
+
 // During, After and Broken are the statuses while an operation of kind k
 // runs, when it has ended well and when it has failed.
 func (k OperationKind) During() Status { return k.status("_IN_PROGRESS") }

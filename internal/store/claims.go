@@ -113,7 +113,10 @@ func (s *Store) Claim(ctx context.Context, uuid, owner string, lease time.Durati
 		if op.Generation > 1 {
 			return nil // its begin was told when it was claimed first
 		}
-		return s.notifyOf(tx, &op, model.OutcomePending)
+		if err := s.notifyOf(tx, &op, model.OutcomePending); err != nil {
+			return err
+		}
+		return s.tellOf(tx, &op, model.Event{Kind: model.EventOperationStart, Message: op.Kind.Noun() + " begins."})
 	})
 	if err != nil {
 		return nil, err
@@ -210,9 +213,14 @@ func (s *Store) Release(ctx context.Context, f Fence, notBefore time.Time) error
 func (s *Store) SetUndo(ctx context.Context, f Fence, reason string) error {
 	change := map[string]any{"undo": true, "reason": clip(reason)}
 	return s.fenced(ctx, "turn the operation to undo", f, change, func(tx *gorm.DB, op *model.Operation) error {
-		if op.Spec.Before == nil {
-			return nil
+		if op.Spec.Before != nil {
+			if err := putBack(tx, op.ClusterID, op.Spec.Before); err != nil {
+				return err
+			}
 		}
-		return putBack(tx, op.ClusterID, op.Spec.Before)
+		return s.tellOf(tx, op, model.Event{
+			Kind: model.EventOperationError, Level: model.LevelError,
+			Message: op.Kind.Noun() + " can not be finished, what it half made is removed: " + reason,
+		})
 	})
 }

@@ -141,7 +141,10 @@ func (s *Store) newOperation(tx *gorm.DB, c *model.Cluster, kind model.Operation
 		deadline := utc(row.CreatedAt.Add(op.Deadline))
 		row.Deadline = &deadline
 	}
-	return row, tx.Create(row).Error
+	if err := tx.Create(row).Error; err != nil {
+		return nil, err
+	}
+	return row, s.tellAsked(tx, row)
 }
 
 // CreateCluster stores a new cluster with its node groups and the operation
@@ -399,11 +402,19 @@ func (s *Store) DeleteCluster(ctx context.Context, clusterUUID string, op NewOpe
 // looked. It does not touch the status. ErrNotFound.
 func (s *Store) SetHealth(ctx context.Context, clusterUUID string, status *string, reasons model.Labels) error {
 	return s.write(ctx, "write the cluster's health", func(tx *gorm.DB) error {
+		var before model.Cluster
+		err := tx.Clauses(forUpdate).Select("health_status").Where("uuid = ?", clusterUUID).Take(&before).Error
+		if err != nil {
+			return err
+		}
 		now := s.now()
 		r := tx.Model(&model.Cluster{}).Where("uuid = ?", clusterUUID).
 			Select("health_status", "health_status_reason", "updated_at").
 			Updates(model.Cluster{HealthStatus: status, HealthStatusReason: reasons, UpdatedAt: &now})
-		return matched(r)
+		if r.Error != nil || status == nil || before.HealthStatus != nil && *before.HealthStatus == *status {
+			return r.Error
+		}
+		return s.tellHealth(tx, clusterUUID, *status, reasons)
 	})
 }
 

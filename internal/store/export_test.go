@@ -19,7 +19,7 @@ func (s *Store) CreateTablesFromModels(ctx context.Context) error {
 	if s.writer == nil {
 		db = db.Set("gorm:table_options", mysqlTable)
 	}
-	return db.AutoMigrate(append(Rows(), &projectLock{}, &periodicJob{})...)
+	return db.AutoMigrate(append(Rows(), &projectLock{}, &periodicJob{}, &eventLock{})...)
 }
 
 // Rows is one of each kind that package model knows.
@@ -27,7 +27,7 @@ func Rows() []any {
 	return []any{
 		&model.ClusterTemplate{}, &model.Cluster{}, &model.NodeGroup{}, &model.Node{}, &model.Host{}, &model.AvoidedMachine{},
 		&model.Operation{}, &model.Step{}, &model.Certificate{}, &model.Quota{}, &model.ServiceRecord{},
-		&model.Notification{}, &model.LostNode{},
+		&model.Notification{}, &model.LostNode{}, &model.Event{}, &model.Autoscaling{}, &model.UsageSample{},
 	}
 }
 

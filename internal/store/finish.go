@@ -90,10 +90,14 @@ func (s *Store) Finish(ctx context.Context, f Fence, state model.OperationState,
 			if err := s.removeCluster(tx, op.ClusterID); err != nil {
 				return err
 			}
-			return later.Updates(s.ended(model.OpCancelled)).Error
+			if err := later.Updates(s.ended(model.OpCancelled)).Error; err != nil {
+				return err
+			}
+			return s.tellEnd(tx, op, state, reason)
 		}
 		if op.Kind == model.OpRepair {
-			return nil // nobody asked for it, so the status tells of what was asked for before
+			// Nobody asked for it, so the status tells of what was asked for before.
+			return s.tellEnd(tx, op, state, reason)
 		}
 		var next []model.Operation
 		if err := later.Order("id").Find(&next).Error; err != nil {
@@ -113,7 +117,22 @@ func (s *Store) Finish(ctx context.Context, f Fence, state model.OperationState,
 		if state == model.OpDone {
 			outcome = model.OutcomeSuccess
 		}
-		return s.notifyOf(tx, op, outcome)
+		if err := s.notifyOf(tx, op, outcome); err != nil {
+			return err
+		}
+		if len(next) == 0 {
+			e := model.Event{Kind: model.EventClusterStatus, Message: fmt.Sprintf("%s.", status)}
+			if state != model.OpDone {
+				e.Level = model.LevelError
+			}
+			if reason != nil {
+				e.Message = fmt.Sprintf("%s: %s", status, *reason)
+			}
+			if err := s.tellOf(tx, op, e); err != nil {
+				return err
+			}
+		}
+		return s.tellEnd(tx, op, state, reason)
 	})
 }
 
@@ -208,7 +227,7 @@ func (s *Store) removeCluster(tx *gorm.DB, clusterUUID string) error {
 			return err
 		}
 	}
-	for _, row := range []any{&model.Certificate{}, &model.NodeGroup{}} {
+	for _, row := range []any{&model.Certificate{}, &model.NodeGroup{}, &model.Autoscaling{}, &model.UsageSample{}} {
 		if err := tx.Where("cluster_id = ?", clusterUUID).Delete(row).Error; err != nil {
 			return err
 		}
@@ -220,6 +239,9 @@ func (s *Store) removeCluster(tx *gorm.DB, clusterUUID string) error {
 // it belongs to the operation that asked for this. ErrSuperseded.
 func (s *Store) FinishCancelled(ctx context.Context, f Fence) error {
 	return s.fenced(ctx, "end the cancelled operation", f, s.ended(model.OpCancelled), func(tx *gorm.DB, op *model.Operation) error {
-		return s.notifyOf(tx, op, model.OutcomeFailure)
+		if err := s.notifyOf(tx, op, model.OutcomeFailure); err != nil {
+			return err
+		}
+		return s.tellEnd(tx, op, model.OpCancelled, nil)
 	})
 }

@@ -25,6 +25,7 @@ var migrations = []*gormigrate.Migration{
 	{ID: "202611232120", Migrate: migrate202611232120},
 	{ID: "202611232130", Migrate: migrate202611232130},
 	{ID: "202611232200", Migrate: migrate202611232200},
+	{ID: "202611232210", Migrate: migrate202611232210},
 }
 
 const migrationsTable = "schema_migrations"

@@ -28,7 +28,12 @@ func (s *Store) BeginStep(ctx context.Context, f Fence, step model.Step) error {
 			StartedAt:   step.StartedAt,
 		}
 		s.stamp(&row.StartedAt)
-		return tx.Clauses(clause.OnConflict{
+		var before int64
+		err := tx.Model(&model.Step{}).Where("operation_id = ? AND name = ? AND node_id = ? AND `undo` = ?", op.UUID, step.Name, step.NodeID, step.Undo).Count(&before).Error
+		if err != nil {
+			return err
+		}
+		err = tx.Clauses(clause.OnConflict{
 			Columns: []clause.Column{{Name: "operation_id"}, {Name: "name"}, {Name: "node_id"}, {Name: "undo"}},
 			DoUpdates: clause.Assignments(map[string]any{
 				"attempts":    gorm.Expr("steps.attempts + 1"),
@@ -36,6 +41,10 @@ func (s *Store) BeginStep(ctx context.Context, f Fence, step model.Step) error {
 				"finished_at": nil,
 			}),
 		}).Create(&row).Error
+		if err != nil || before > 0 {
+			return err
+		}
+		return s.tellStep(tx, op, model.EventStepStart, row)
 	})
 }
 
@@ -47,8 +56,20 @@ func (s *Store) EndStep(ctx context.Context, f Fence, name, nodeID string, undo 
 		if state != model.StepRunning {
 			change["finished_at"] = s.now()
 		}
-		return matched(tx.Model(&model.Step{}).
+		step := tx.Model(&model.Step{}).
 			Where("operation_id = ? AND name = ? AND node_id = ? AND `undo` = ?", op.UUID, name, nodeID, undo).
-			Updates(change))
+			Session(&gorm.Session{})
+		if err := matched(step.Updates(change)); err != nil || state == model.StepRunning {
+			return err
+		}
+		var ended model.Step
+		if err := step.Take(&ended).Error; err != nil {
+			return err
+		}
+		kind := model.EventStepEnd
+		if state == model.StepFailed {
+			kind = model.EventStepError
+		}
+		return s.tellStep(tx, op, kind, ended)
 	})
 }

@@ -209,6 +209,9 @@ func (s *Store) PruneOperations(ctx context.Context, age time.Duration, keep, li
 		if err := tx.Where("operation_id IN ?", uuids).Delete(&model.Step{}).Error; err != nil {
 			return err
 		}
+		if err := tx.Where("operation_id IN ?", uuids).Delete(&model.Event{}).Error; err != nil {
+			return err
+		}
 		return tx.Where("uuid IN ?", uuids).Delete(&model.Operation{}).Error
 	})
 	if err != nil {
