@@ -10,11 +10,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/keelson/keelson/api"
+	"github.com/keelson/keelson/api/portal"
 	"github.com/keelson/keelson/internal/config"
 	"github.com/keelson/keelson/internal/health"
 	"github.com/keelson/keelson/internal/keystone"
@@ -45,12 +47,34 @@ func (p *process) startAPI(ctx context.Context, group *errgroup.Group) error {
 	if err != nil {
 		return err
 	}
+	handler = p.withPortal(handler)
 	group.Go(func() error {
 		return serveHTTP(ctx, l, handler, p.cfg.API.ReadTimeout, p.cfg.API.ShutdownTimeout, p.log)
 	})
 	group.Go(func() error { return outbox.Run(ctx) })
 	group.Go(func() error { return enforcer.Run(ctx) })
 	return nil
+}
+
+// withPortal serves the pages for people beside the API, unless they are
+// switched off.
+func (p *process) withPortal(handler http.Handler) http.Handler {
+	c := &p.cfg.Portal
+	if !c.Enabled {
+		return handler
+	}
+	pages := portal.New(portal.Options{
+		API: handler, Keystone: p.keystone, Sealer: p.sealer, Logger: p.log,
+		SessionIdle: c.SessionIdle, SessionLifetime: c.SessionLifetime, LoginsPerMinute: c.LoginsPerMinute,
+		ProxyHeaders: p.cfg.API.EnableProxyHeadersParsing,
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == portal.Path || strings.HasPrefix(r.URL.Path, portal.Path+"/") {
+			pages.ServeHTTP(w, r)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	})
 }
 
 func (p *process) listenAPI() (net.Listener, error) {

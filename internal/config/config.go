@@ -29,6 +29,7 @@ const (
 type Config struct {
 	Default
 	API               API
+	Portal            Portal
 	Database          Database
 	KeystoneAuthToken KeystoneAuthToken
 	Identity          Identity
@@ -55,6 +56,7 @@ func (c *Config) groups() []*group {
 	return []*group{
 		c.Default.declare(),
 		c.API.declare(),
+		c.Portal.declare(),
 		c.Database.declare(),
 		c.KeystoneAuthToken.declare(),
 		c.Identity.declare(),

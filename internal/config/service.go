@@ -106,6 +106,25 @@ func (a *API) declare() *group {
 	return g
 }
 
+// Portal is the group [portal]: the web pages for people.
+type Portal struct {
+	Enabled                      bool
+	SessionIdle, SessionLifetime time.Duration
+	LoginsPerMinute              int // 0: no limit
+}
+
+func (p *Portal) declare() *group {
+	g := &group{name: "portal", help: "Web pages for people, served by the API under /portal. They do what the API does, with the tokens and rules of the API."}
+	g.bool(&p.Enabled, "enabled", true, "Serve them. People log in with Keystone's password method.")
+	g.duration(&p.SessionIdle, "session_idle", 1800, seconds, between(60, 86_400),
+		"Seconds after which somebody who does nothing has to log in again. Pages that refresh themselves do not count as doing something.")
+	g.duration(&p.SessionLifetime, "session_lifetime", 28_800, seconds, between(60, 604_800),
+		"Seconds after which everybody has to log in again. A session never outlives its Keystone token.")
+	g.int(&p.LoginsPerMinute, "logins_per_minute", 10, between(0, 10_000),
+		"Attempts to log in that each API process takes in a minute: so many for one user name, and three times as many from one address. 0 sets no limit. Keystone may have limits of its own.")
+	return g
+}
+
 // Database is the group [database].
 type Database struct {
 	Connection  Secret
