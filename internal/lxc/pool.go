@@ -19,8 +19,7 @@ import (
 )
 
 const (
-	// libvirtd takes five requests of one client at a time; one stays free
-	// for the keep-alive and for looking.
+	// A host has few workers for its clients' calls.
 	callsPerHost = 4
 
 	// How long a call may take whose context has no deadline.
@@ -35,8 +34,12 @@ const (
 	keepAliveCount    = 3
 )
 
-// Pool holds one libvirt connection to each host, made when it is first used
-// and again after it broke. It is safe for concurrent use.
+// Pool holds the libvirt connections to hosts, made when they are first needed
+// and again after they broke. It is safe for concurrent use.
+//
+// A connection is in the hands of one call at a time. libvirt's client would
+// take several, but when such a connection breaks it reads memory that is not
+// its own any more, and ends the process (CVE-2024-4418).
 type Pool struct {
 	log    *slog.Logger
 	pki    string
@@ -73,7 +76,6 @@ func (p *Pool) Host(name, uri string) *Host {
 			pki:   p.pki,
 			log:   p.log.With("host", name),
 			slots: make(chan struct{}, callsPerHost),
-			dial:  make(chan struct{}, 1),
 			nodes: map[string]chan struct{}{},
 		}
 		p.hosts[uri] = h
@@ -104,11 +106,10 @@ type Host struct {
 	log  *slog.Logger
 
 	slots chan struct{} // holds one entry per call under way
-	dial  chan struct{} // held while connecting
 	calls sync.WaitGroup
 
 	mu     sync.Mutex
-	conn   *libvirt.Connect
+	idle   []*libvirt.Connect // that no call has, the one used last at the end
 	closed bool
 	nodes  map[string]chan struct{} // nodes being changed; closed when done
 }
@@ -117,11 +118,11 @@ type Host struct {
 func (h *Host) close() {
 	h.mu.Lock()
 	h.closed = true
-	conn := h.conn
-	h.conn = nil
+	conns := h.idle
+	h.idle = nil
 	h.mu.Unlock()
-	if conn != nil {
-		_, _ = conn.Close() // calls under way hold references of their own
+	for _, conn := range conns {
+		_, _ = conn.Close() // those of calls under way are closed when these end
 	}
 	idle := make(chan struct{})
 	go func() {
@@ -154,11 +155,10 @@ func (h *Host) do(ctx context.Context, node, what string, fn func(*session) erro
 	done := make(chan error, 1)
 	go func() {
 		defer release()
-		conn, err := h.connect(ctx)
+		conn, err := h.connect()
 		if err == nil {
 			err = fn(&session{ctx: ctx, host: h, conn: conn})
-			h.dropIfDead(conn)
-			_, _ = conn.Close()
+			h.putBack(conn)
 		}
 		done <- err
 	}()
@@ -226,62 +226,58 @@ func (h *Host) acquireNode(ctx context.Context, node string) (release func(), er
 	}
 }
 
-// connect returns a reference to a living connection; the caller closes it.
-func (h *Host) connect(ctx context.Context) (*libvirt.Connect, error) {
-	select {
-	case h.dial <- struct{}{}:
-		defer func() { <-h.dial }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	h.mu.Lock()
-	conn := h.conn
-	h.mu.Unlock()
-	if conn != nil {
-		if alive, err := conn.IsAlive(); err == nil && alive {
-			return conn, conn.Ref()
+// connect returns a living connection that nobody else has; putBack takes it
+// back.
+func (h *Host) connect() (*libvirt.Connect, error) {
+	for {
+		h.mu.Lock()
+		last := len(h.idle) - 1
+		if last < 0 {
+			h.mu.Unlock()
+			break
 		}
-		h.dropIfDead(conn)
+		conn := h.idle[last]
+		h.idle = h.idle[:last]
+		h.mu.Unlock()
+		if alive, err := conn.IsAlive(); err == nil && alive {
+			return conn, nil
+		}
+		h.lost(conn)
 	}
-
 	uri, err := connectURI(h.name, h.uri, h.pki)
 	if err != nil {
 		return nil, err
 	}
-	conn, err = libvirt.NewConnect(uri)
+	conn, err := libvirt.NewConnect(uri)
 	if err != nil {
 		return nil, &connectError{err}
 	}
 	if err := conn.SetKeepAlive(keepAliveInterval, keepAliveCount); err != nil {
 		h.log.Warn("libvirt connection has no keep-alive", "error", err)
 	}
-	if err := conn.Ref(); err != nil {
-		_, _ = conn.Close()
-		return nil, &connectError{err}
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed { // nobody would close the pool's own reference
-		_, _ = conn.Close()
-	} else {
-		h.conn = conn
-	}
 	h.log.Debug("connected to libvirt")
 	return conn, nil
 }
 
-// dropIfDead forgets a broken connection, so that the next call makes a new one.
-func (h *Host) dropIfDead(conn *libvirt.Connect) {
-	if alive, err := conn.IsAlive(); err == nil && alive {
+// putBack keeps the connection for the next call, unless it is broken or the
+// pool is closed.
+func (h *Host) putBack(conn *libvirt.Connect) {
+	if alive, err := conn.IsAlive(); err != nil || !alive {
+		h.lost(conn)
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.conn == conn {
-		h.conn = nil
+	if h.closed {
 		_, _ = conn.Close()
-		h.log.Warn("libvirt connection lost")
+		return
 	}
+	h.idle = append(h.idle, conn)
+}
+
+func (h *Host) lost(conn *libvirt.Connect) {
+	_, _ = conn.Close()
+	h.log.Warn("libvirt connection lost")
 }
 
 // connectError is a failure to connect.
