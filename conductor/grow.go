@@ -101,10 +101,24 @@ func (p *HostPool) grow(ctx context.Context, node *model.Node, request placement
 			return drivers.Again(time.Millisecond, "a host has room by now"), err
 		}
 	}
+	if host != nil && coming(host) {
+		enough, err := p.enoughComing(ctx, node, request)
+		if err != nil {
+			return drivers.Outcome{}, err
+		}
+		if enough != nil || p.full(all, fromIronic) {
+			return p.hasten(ctx, cmp.Or(enough, host), noRoom)
+		}
+		// Those on their way are full when all have got what they wait for.
+		host = nil
+		if name == "" {
+			if name, err = p.freeName(ctx); err != nil {
+				return drivers.Outcome{}, err
+			}
+		}
+	}
 	switch {
 	case host == nil:
-	case coming(host):
-		return p.hasten(ctx, host, noRoom)
 	case p.leaving(host):
 		// Not given back yet: it stays.
 		err := p.move(ctx, host, model.HostReady, map[string]any{"empty_since": p.opts.Now().UTC()})
@@ -153,6 +167,71 @@ func (p *HostPool) wanted(ctx context.Context, request placement.Request) (*mode
 		}
 	}
 	return cmp.Or(leaving, failed), nil
+}
+
+// enoughComing returns the host on its way that will have room for the node when
+// all nodes that have waited longer got theirs; nil means that one more is
+// needed. How large a host gets is known when its machine is reserved, and until
+// then it is taken to be large enough.
+func (p *HostPool) enoughComing(ctx context.Context, node *model.Node, request placement.Request) (*model.Host, error) {
+	hosts, err := p.store.HostsIn(ctx, model.HostEnrolled, model.HostDeploying, model.HostPreparing)
+	if err != nil {
+		return nil, err
+	}
+	traits := p.traits(request.Traits)
+	var on []*model.Host
+	free := make(map[*model.Host]placement.Room)
+	for i := range hosts {
+		h := &hosts[i]
+		if !coming(h) || !request.Fits(h.ResourceClass, h.Traits, request.Room) && !subset(traits, h.Traits) {
+			continue
+		}
+		on = append(on, h)
+		if h.IronicNodeID == nil {
+			continue
+		}
+		m, err := p.machines.Describe(ctx, *h.IronicNodeID)
+		if err != nil {
+			continue // what is not known is no reason to take more
+		}
+		free[h] = p.roomOf(m)
+	}
+	waiting, err := p.store.WaitingNodes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range waiting {
+		other := p.request(&waiting[i].Node, kindOf(waiting[i].GroupLabels, waiting[i].ClusterLabels))
+		if other.ResourceClass != request.ResourceClass || !slices.Equal(other.Traits, request.Traits) {
+			continue
+		}
+		at := slices.IndexFunc(on, func(h *model.Host) bool {
+			room, known := free[h]
+			return !known || room.VCPUs >= other.VCPUs && room.MemoryMiB >= other.MemoryMiB && room.DiskGiB >= other.DiskGiB
+		})
+		mine := waiting[i].UUID == node.UUID
+		switch {
+		case at < 0 && mine:
+			return nil, nil
+		case mine:
+			return on[at], nil
+		case at < 0: // it has one more brought on its way, or had
+			continue
+		}
+		if room, known := free[on[at]]; known {
+			free[on[at]] = placement.Room{VCPUs: room.VCPUs - other.VCPUs, MemoryMiB: room.MemoryMiB - other.MemoryMiB, DiskGiB: room.DiskGiB - other.DiskGiB}
+		}
+	}
+	return on[0], nil // it got its place meanwhile
+}
+
+// roomOf is what nodes may have of a machine.
+func (p *HostPool) roomOf(m *Machine) placement.Room {
+	return placement.Room{
+		VCPUs:     int(float64(m.VCPUs) * p.opts.CPURatio),
+		MemoryMiB: int(float64(m.MemoryMiB-p.opts.ReservedMemoryMiB) * p.opts.RAMRatio),
+		DiskGiB:   int(float64(m.DiskGiB) * p.opts.DiskRatio),
+	}
 }
 
 // hasten takes the host that a node waits for a step further. Of several nodes

@@ -320,9 +320,8 @@ func (p *HostPool) step(ctx context.Context, h *model.Host) (drivers.Outcome, er
 				return drivers.Outcome{}, err
 			}
 			// So far these columns told what was wished for.
-			change["total_vcpus"] = int(float64(m.VCPUs) * p.opts.CPURatio)
-			change["total_memory_mib"] = int(float64(m.MemoryMiB-p.opts.ReservedMemoryMiB) * p.opts.RAMRatio)
-			change["total_disk_gib"] = int(float64(m.DiskGiB) * p.opts.DiskRatio)
+			room := p.roomOf(m)
+			change["total_vcpus"], change["total_memory_mib"], change["total_disk_gib"] = room.VCPUs, room.MemoryMiB, room.DiskGiB
 			change["resource_class"] = m.ResourceClass
 			change["traits"] = slices.Sorted(slices.Values(m.Traits))
 			if err := p.store.ForgiveMachine(ctx, *h.IronicNodeID); err != nil {

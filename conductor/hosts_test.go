@@ -710,6 +710,35 @@ func TestClusterGetsHostsFromIronic(t *testing.T) {
 	})
 }
 
+// As many hosts as the nodes need are deployed side by side, and no more.
+func TestHostsAreDeployedSideBySide(t *testing.T) {
+	y := typedYard(t, ironictest.Options{Timing: ironictest.Timing{Deploy: 1500 * time.Millisecond}})
+	for i := range 5 { // two nodes fit on each
+		y.machine(fmt.Sprint("bm", i), func(r *ironic.EnrollRequest) { r.MemoryMiB = 2048 })
+	}
+	w := y.world()
+	w.conduct()
+	_, create := w.create("demo", 1, 5)
+	most := 0
+	w.eventually("the cluster is made", func() bool {
+		_, coming, err := w.store.CountHosts(t.Context())
+		w.must(err)
+		most = max(most, coming[model.HostDeploying])
+		op, err := w.store.Operation(t.Context(), create.UUID)
+		w.must(err)
+		return op.State.Terminal()
+	})
+	if op := w.ended(create.UUID); op.State != model.OpDone {
+		t.Fatalf("create ended %s: %v", op.State, w.reason(op.ClusterID))
+	}
+	if most < 2 {
+		t.Errorf("hosts were deployed one after the other")
+	}
+	if all, _, err := w.store.CountHosts(t.Context()); err != nil || all[model.HostReady] != 3 {
+		t.Errorf("hosts: %v, %v, want 3 that are ready", all, err)
+	}
+}
+
 func TestNodeThatNoMachineIsLargeEnoughFor(t *testing.T) {
 	y := typedYard(t, ironictest.Options{Record: true})
 	y.machine("bm1", func(r *ironic.EnrollRequest) { r.MemoryMiB = 1024 })
