@@ -55,10 +55,9 @@ func hostUserData(ctx context.Context, cfg *config.Config, authority *ca.Hosts, 
 	}
 	for _, n := range cfg.Network.Networks {
 		h.Firewall.Nodes = append(h.Firewall.Nodes, n.Prefix)
-	}
-	if h.Uplink == "" {
-		subnet, _ := cfg.Network.Subnet(cfg.Network.DefaultNetwork) // its presence was checked at start
-		h.BridgeCIDR = netip.PrefixFrom(subnet.Gateway, subnet.Prefix.Bits())
+		if h.Uplink == "" {
+			h.BridgeCIDR = append(h.BridgeCIDR, netip.PrefixFrom(n.Gateway, n.Prefix.Bits()))
+		}
 	}
 	for _, a := range cfg.Images.Archives {
 		h.Images = append(h.Images, hostconfig.Image{Name: a.NodeImage, SHA256: a.SHA256, URL: a.URL})

@@ -91,7 +91,7 @@ func (n *Network) declare() *group {
 	g.string(&n.Bridge, "bridge", "keelson0", "Bridge on the hosts that nodes are attached to.").must(bridgeName)
 	g.string(&n.Uplink, "uplink", "",
 		"Network interface of hosts, like eth1 or bond0.120, that joins their bridges to one network of all nodes. It must have no address; the gateway is a router on that network. "+
-			"When unset, nodes of different hosts do not reach each other, and each host's bridge has the gateway's address.").
+			"When unset, nodes of different hosts do not reach each other, and each host's bridge has the address of each network's gateway.").
 		must(bridgeName)
 	g.validate = func(fault func(option, rule string)) {
 		if n.Bridge == "" {

@@ -13,7 +13,8 @@
 # Environment:
 #   KEELSON_STATE        directory of the host       (/var/lib/keelson/host)
 #   KEELSON_BRIDGE       bridge for the nodes        (keelson0)
-#   KEELSON_BRIDGE_CIDR  its address and network, or "none" (10.42.0.1/16)
+#   KEELSON_BRIDGE_CIDR  its address and network, several with commas between them
+#                        if nodes have several networks, or "none" (10.42.0.1/16)
 #   KEELSON_BRIDGE_NAT   "yes": nodes reach what the machine reaches (no)
 #   KEELSON_NODE_NETWORKS  where nodes are, here and on other hosts, with commas
 #                        between them (the network of KEELSON_BRIDGE_CIDR)
@@ -48,6 +49,7 @@ IMAGE_LIST=${KEELSON_IMAGE_LIST:-}
 STORAGE=${KEELSON_STORAGE:-}
 PKI=${KEELSON_PKI:-}
 FIREWALL=${KEELSON_FIREWALL:-}
+[ "$CIDR" = none ] && ADDRESSES= || ADDRESSES=$(echo "$CIDR" | tr , ' ')
 
 fail() {
 	echo "prepare: $*" >&2
@@ -177,15 +179,17 @@ not_fetched() {
 
 make_bridge() {
 	# Two bridges with one network: what is meant for ours would go to the other.
-	if [ "$CIDR" != none ]; then
-		taken=$(ip -4 -oneline address show to "$CIDR" | awk -v ours="$BRIDGE" '$2 != ours { print $2; exit }')
-		[ -z "$taken" ] || fail "the network of $CIDR is in use on $taken: choose another one with KEELSON_BRIDGE_CIDR"
-	fi
+	for cidr in $ADDRESSES; do
+		taken=$(ip -4 -oneline address show to "$cidr" | awk -v ours="$BRIDGE" '$2 != ours { print $2; exit }')
+		[ -z "$taken" ] || fail "the network of $cidr is in use on $taken: choose another one with KEELSON_BRIDGE_CIDR"
+	done
 	if [ ! -e "/sys/class/net/$BRIDGE" ]; then
 		# An address of its own keeps the bridge's from changing with its ports.
 		ip link add "$BRIDGE" address "$(od -An -N5 -tx1 /dev/urandom | sed 's/ /:/g; s/^/02/')" type bridge forward_delay 0
 	fi
-	[ "$CIDR" = none ] || ip address replace "$CIDR" dev "$BRIDGE"
+	for cidr in $ADDRESSES; do
+		ip address replace "$cidr" dev "$BRIDGE"
+	done
 	ip link set "$BRIDGE" up
 	if [ -n "$UPLINK" ]; then
 		address=$(ip -4 -oneline address show dev "$UPLINK") || fail "KEELSON_BRIDGE_UPLINK: there is no interface $UPLINK"
@@ -196,11 +200,13 @@ make_bridge() {
 	# Docker and some distributions close.
 	rule filter FORWARD -i "$BRIDGE" -o "$BRIDGE" -j ACCEPT
 	rule filter INPUT -i "$BRIDGE" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
-	network=$(ip -4 route show dev "$BRIDGE" proto kernel scope link | cut -d' ' -f1 | head -n 1)
+	networks=$(ip -4 route show dev "$BRIDGE" proto kernel scope link | cut -d' ' -f1)
 	if [ "$NAT" = yes ]; then
 		rule filter FORWARD -i "$BRIDGE" ! -o "$BRIDGE" -j ACCEPT
 		rule filter FORWARD -o "$BRIDGE" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
-		rule nat POSTROUTING -s "$network" ! -d "$network" -j MASQUERADE
+		for network in $networks; do
+			rule nat POSTROUTING -s "$network" ! -o "$BRIDGE" -j MASQUERADE
+		done
 		if [ "$(cat /proc/sys/net/ipv4/ip_forward)" = 0 ]; then
 			touch "$STATE/set-ip-forward"
 			echo 1 >/proc/sys/net/ipv4/ip_forward
@@ -221,12 +227,12 @@ rule() {
 lay_walls() {
 	outside=drop
 	[ "$NAT" != yes ] || outside=accept
-	address=${CIDR%/*}
-	[ "$CIDR" != none ] || address=0.0.0.0 # which nobody has
-	networks=${NODE_NETWORKS:-$network}
+	addresses=$(for cidr in $ADDRESSES; do printf '%s,' "${cidr%/*}"; done)
+	addresses=${addresses:-0.0.0.0,} # which nobody has
+	networks=${NODE_NETWORKS:-$(echo "$networks" | paste -sd , -)}
 	[ -n "$networks" ] || fail "KEELSON_NODE_NETWORKS must say where nodes are, for the bridge has no network"
 	forbidden=169.254.0.0/16${FORBIDDEN:+, $FORBIDDEN}
-	sed -e "s|@BRIDGE@|$BRIDGE|; s|@NETWORKS@|$networks|; s|@ADDRESS@|$address|; s|@OUTSIDE@|$outside|; s|@FORBIDDEN@|$forbidden|" \
+	sed -e "s|@BRIDGE@|$BRIDGE|; s|@NETWORKS@|$networks|; s|@ADDRESSES@|${addresses%,}|; s|@OUTSIDE@|$outside|; s|@FORBIDDEN@|$forbidden|" \
 		"$here/walls.nft" >"$STATE/etc/hooks/.walls.nft"
 	mv "$STATE/etc/hooks/.walls.nft" "$STATE/etc/hooks/walls.nft"
 	nft -f "$STATE/etc/hooks/walls.nft" || fail "the rules of walls.nft are not taken: see above"

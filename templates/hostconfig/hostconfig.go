@@ -28,14 +28,14 @@ import (
 
 // Host says what differs from host to host.
 type Host struct {
-	Name       string       // host name: one DNS label
-	Bridge     string       // bridge of the nodes; at most 15 characters
-	BridgeCIDR netip.Prefix // the bridge's own address with the network's length; zero: none, as Uplink wants it
-	BridgeNAT  bool         // nodes reach what the host reaches
-	Uplink     string       // interface that joins the bridge to the network of all hosts' nodes; empty: none
-	Storage    string       // disk of the nodes, like /dev/sdb; empty: the root file system
-	Images     []Image      // fetched before libvirt answers
-	TLS        *TLS         // nil: libvirt listens on a local socket only
+	Name       string         // host name: one DNS label
+	Bridge     string         // bridge of the nodes; at most 15 characters
+	BridgeCIDR []netip.Prefix // the bridge's own address in each network, with its length; none, as Uplink wants it
+	BridgeNAT  bool           // nodes reach what the host reaches
+	Uplink     string         // interface that joins the bridge to the network of all hosts' nodes; empty: none
+	Storage    string         // disk of the nodes, like /dev/sdb; empty: the root file system
+	Images     []Image        // fetched before libvirt answers
+	TLS        *TLS           // nil: libvirt listens on a local socket only
 	Firewall   Firewall
 }
 
@@ -170,8 +170,8 @@ func (h Host) environment() string {
 	var b strings.Builder
 	set := func(name, value string) { fmt.Fprintf(&b, "%s=%s\n", name, value) }
 	set("KEELSON_BRIDGE", h.Bridge)
-	if h.BridgeCIDR.IsValid() {
-		set("KEELSON_BRIDGE_CIDR", h.BridgeCIDR.String())
+	if len(h.BridgeCIDR) > 0 {
+		set("KEELSON_BRIDGE_CIDR", commas(h.BridgeCIDR))
 	} else {
 		set("KEELSON_BRIDGE_CIDR", "none")
 	}
@@ -240,10 +240,13 @@ func (h Host) check() error {
 	if h.Uplink != "" && !netDevice.MatchString(h.Uplink) {
 		faults = append(faults, fmt.Errorf("uplink %q is not a name of 1 to 15 characters", h.Uplink))
 	}
-	switch address := h.BridgeCIDR; {
-	case !address.IsValid() && h.Uplink != "" && !h.BridgeNAT: // the network has a router
-	case !address.IsValid(), !address.Addr().Is4(), address.Addr() == address.Masked().Addr():
-		faults = append(faults, fmt.Errorf("%q is not an IPv4 host address with a prefix length", address))
+	if len(h.BridgeCIDR) == 0 && (h.Uplink == "" || h.BridgeNAT) { // else the network has a router
+		faults = append(faults, errors.New("the bridge has no IPv4 address"))
+	}
+	for _, address := range h.BridgeCIDR {
+		if !address.IsValid() || !address.Addr().Is4() || address.Addr() == address.Masked().Addr() {
+			faults = append(faults, fmt.Errorf("%q is not an IPv4 host address with a prefix length", address))
+		}
 	}
 	if h.Storage != "" && !diskDevice.MatchString(h.Storage) {
 		faults = append(faults, fmt.Errorf("storage %q is not a disk below /dev", h.Storage))

@@ -26,7 +26,7 @@ import (
 var update = flag.Bool("update", false, "write the golden file anew")
 
 var host = Host{
-	Name: "host-1", Bridge: "keelson0", BridgeCIDR: netip.MustParsePrefix("10.42.0.1/16"), BridgeNAT: true,
+	Name: "host-1", Bridge: "keelson0", BridgeCIDR: networks("10.42.0.1/16", "10.43.0.1/24"), BridgeNAT: true,
 	Uplink: "eth1.120", Storage: "/dev/disk/by-id/wwn-0x5000c500a1b2c3d4",
 	Images: []Image{{"keelson-node", strings.Repeat("0123456789abcdef", 4), "https://images.example.org/keelson-node.tar.zst"}},
 	TLS:    &TLS{Authority: []byte("an authority"), Certificate: []byte("a certificate"), Key: []byte("a key\n")},
@@ -164,8 +164,8 @@ func TestBadHostsAreRefused(t *testing.T) {
 		{"long bridge", func(h *Host) { h.Bridge = "keelson-bridge-0" }, "bridge"},
 		{"bridge with a space", func(h *Host) { h.Bridge = "a b" }, "bridge"},
 		{"bridge with a newline", func(h *Host) { h.Bridge = "a\nX=y" }, "bridge"},
-		{"no address and no uplink", func(h *Host) { h.BridgeCIDR, h.Uplink = netip.Prefix{}, "" }, "IPv4"},
-		{"no address and NAT", func(h *Host) { h.BridgeCIDR = netip.Prefix{} }, "IPv4"},
+		{"no address and no uplink", func(h *Host) { h.BridgeCIDR, h.Uplink = nil, "" }, "IPv4"},
+		{"no address and NAT", func(h *Host) { h.BridgeCIDR = nil }, "IPv4"},
 		{"uplink with a space", func(h *Host) { h.Uplink = "eth0 eth1" }, "uplink"},
 		{"storage that is no disk", func(h *Host) { h.Storage = "/srv" }, "disk"},
 		{"storage with a newline", func(h *Host) { h.Storage = "/dev/sdb\nX=y" }, "disk"},
@@ -174,8 +174,8 @@ func TestBadHostsAreRefused(t *testing.T) {
 		{"image from a file", func(h *Host) { h.Images = []Image{{"a", host.Images[0].SHA256, "file:///etc/shadow"}} }, "URL"},
 		{"image with a space in its URL", func(h *Host) { h.Images = []Image{{"a", host.Images[0].SHA256, "https://x/a b"}} }, "URL"},
 		{"certificate without key", func(h *Host) { h.TLS = &TLS{Authority: []byte("a"), Certificate: []byte("b")} }, "certificate"},
-		{"IPv6", func(h *Host) { h.BridgeCIDR = netip.MustParsePrefix("2001:db8::1/64") }, "IPv4"},
-		{"network address", func(h *Host) { h.BridgeCIDR = netip.MustParsePrefix("10.42.0.0/16") }, "IPv4"},
+		{"IPv6", func(h *Host) { h.BridgeCIDR = networks("10.42.0.1/16", "2001:db8::1/64") }, "IPv4"},
+		{"network address", func(h *Host) { h.BridgeCIDR = networks("10.42.0.0/16") }, "IPv4"},
 	} {
 		h := host
 		c.change(&h)

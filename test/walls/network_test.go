@@ -45,6 +45,7 @@ var (
 // Addresses of the host beside that on the bridge.
 const (
 	otherAddress = "198.18.79.1" // reached through the gateway
+	otherNetwork = "198.18.81.1/24"
 	metadata     = "169.254.169.254"
 )
 
@@ -205,6 +206,7 @@ func testConnections(t *testing.T, s *scene) {
 	for name, port := range hostPorts {
 		attacks[name] = net.JoinHostPort(s.address.Addr().String(), port)
 	}
+	attacks["reach-gateway-of-another-network"] = net.JoinHostPort(strings.TrimSuffix(otherNetwork, "/24"), "16514")
 	attacks["reach-another-address-of-host"] = net.JoinHostPort(otherAddress, "6385")
 	attacks["reach-metadata"] = net.JoinHostPort(metadata, "80")
 	for _, address := range []string{otherAddress, metadata} {

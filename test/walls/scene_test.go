@@ -73,7 +73,7 @@ func newScene(t *testing.T) *scene {
 		t.Fatal(err)
 	}
 	s := &scene{state: state, bridge: "kw" + strconv.Itoa(os.Getpid()), address: netip.MustParsePrefix("198.18.78.1/24")}
-	s.env = append(os.Environ(), "KEELSON_STATE="+state, "KEELSON_BRIDGE="+s.bridge, "KEELSON_BRIDGE_CIDR="+s.address.String(),
+	s.env = append(os.Environ(), "KEELSON_STATE="+state, "KEELSON_BRIDGE="+s.bridge, "KEELSON_BRIDGE_CIDR="+s.address.String()+","+otherNetwork,
 		"KEELSON_BRIDGE_NAT=yes", "KEELSON_FORBIDDEN="+controlPlane)
 	t.Cleanup(func() {
 		s.script(t, "unprepare.sh")
