@@ -36,7 +36,8 @@ type job struct {
 }
 
 // Between two looks at the API pass at least minPause, when events tell of
-// something new, and at most maxPause, when they do not.
+// something new, and at most maxPause, when they do not; that comes about by
+// and by, so that what is short is seen to end.
 const (
 	minPause = 200 * time.Millisecond
 	maxPause = 2 * time.Second
@@ -63,6 +64,7 @@ func (a *app) await(ctx context.Context, s *service, w *waiting, j job) (*v1.Clu
 	}()
 	defer func() { cancel(); <-told }()
 
+	began := time.Now()
 	shown := a.newDisplay(j)
 	defer shown.end()
 	for {
@@ -86,7 +88,7 @@ func (a *app) await(ctx context.Context, s *service, w *waiting, j job) (*v1.Clu
 		select {
 		case <-news:
 		case <-ctx.Done():
-		case <-time.After(maxPause - minPause):
+		case <-time.After(min(time.Since(began)/10, maxPause-minPause)):
 		}
 	}
 }
