@@ -23,6 +23,8 @@ type Config struct {
 	OperationTimeout time.Duration // of operations that no create_timeout bounds
 	MaxPending       int           // operations that may wait for a conductor before more are refused; 0: any number
 	ServiceDownTime  time.Duration // silence after which a conductor counts as down; 0 means 180 s
+	MaxStreams       int           // of events that one project may listen to at once in this process; 0 means 16
+	EventPoll        time.Duration // how often all of them together look for new events; 0 means 500 ms
 	// DisabledByFile makes /healthcheck answer 503 while a file of that name
 	// exists, for load balancers; empty means never.
 	DisabledByFile string
@@ -53,6 +55,9 @@ type Deps struct {
 
 	// Observer is told of each request; nil means nobody is.
 	Observer Observer
+	// Closing is closed when the process ends, so that streams do, too; nil
+	// means never.
+	Closing <-chan struct{}
 	// Readiness answers whether all is there that requests need; nil means
 	// that it always is.
 	Readiness http.Handler
@@ -111,6 +116,11 @@ type Store interface {
 	UpdateQuota(ctx context.Context, projectID, resource string, hardLimit int) (*model.Quota, error)
 	DeleteQuota(ctx context.Context, projectID, resource string) error
 	Stats(ctx context.Context, projectID string) (clusters, nodes int, err error)
+	LatestOperations(ctx context.Context, clusterUUID string, limit int) ([]model.Operation, map[string][]model.Step, error)
+	Events(ctx context.Context, clusterUUID string, after int64, limit int) ([]model.Event, error)
+	LatestEvents(ctx context.Context, clusterUUIDs []string) (latest map[string]int64, gone map[string]bool, err error)
+	Hosts(ctx context.Context) ([]model.Host, error)
+	NodesPerHost(ctx context.Context) (map[string]int, error)
 	ListServices(ctx context.Context) ([]model.ServiceRecord, error)
 }
 

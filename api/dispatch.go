@@ -25,8 +25,16 @@ import (
 // response is what a handler answers when all went well.
 type response struct {
 	status   int
-	body     any    // nil: no body
-	location string // of what was made
+	body     any                                              // nil: no body
+	location string                                           // of what was made
+	stream   func(ctx context.Context, w http.ResponseWriter) // instead of a body: writes until there is no more
+}
+
+// file is a body that is no JSON.
+type file struct {
+	kind    string // media type
+	name    string
+	content []byte
 }
 
 func ok(body any) response       { return response{status: http.StatusOK, body: body} }
@@ -47,9 +55,7 @@ func (a *API) dispatch(w http.ResponseWriter, r *http.Request) {
 		a.notRouted(w, r)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), longestRequest)
-	defer cancel()
-	r2 := r.WithContext(ctx)
+	r2 := r.WithContext(r.Context())
 	r2.URL = &url.URL{Path: decoded, RawPath: path, RawQuery: r.URL.RawQuery}
 	r2.Body = http.MaxBytesReader(w, r.Body, a.config.MaxBody)
 	a.routes.ServeHTTP(w, r2)
@@ -106,6 +112,10 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.api.fail(w, r, err)
 		return
 	}
+	if answer.stream != nil {
+		answer.stream(r.Context(), w)
+		return
+	}
 	if answer.location != "" {
 		w.Header().Set("Location", answer.location)
 		info.target = path.Base(answer.location)
@@ -124,6 +134,9 @@ func (e *endpoint) allowed(path string) []string {
 // run takes the request through what all routes have in common and then to
 // its handler.
 func (a *API) run(w http.ResponseWriter, r *http.Request, route *route) (response, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), longestRequest)
+	defer cancel()
+	r = r.WithContext(ctx)
 	c := &call{Request: r, route: route, base: a.baseURL(r)}
 	if route.since != unversioned {
 		version, err := parseVersion(r.Header)
@@ -138,7 +151,7 @@ func (a *API) run(w http.ResponseWriter, r *http.Request, route *route) (respons
 		}
 		c.version = version
 	}
-	if !acceptsJSON(r.Header) {
+	if !acceptsJSON(r.Header) && !accepts(r.Header.Values("Accept"), route.otherKind()) {
 		return response{}, notAcceptable("The answer can only be application/json.")
 	}
 	if route.since != unversioned {
@@ -232,6 +245,16 @@ func (a *API) write(w http.ResponseWriter, r *http.Request, status int, body any
 			buffers.Put(buffer)
 		}
 	}()
+	if f, ok := body.(file); ok {
+		w.Header().Set("Content-Type", f.kind)
+		w.Header().Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": f.name}))
+		w.Header().Set("Cache-Control", "no-store")
+		w.WriteHeader(status)
+		if _, err := w.Write(f.content); err != nil {
+			a.Logger.LogAttrs(r.Context(), slog.LevelDebug, "the client went away", slog.Any("error", err))
+		}
+		return
+	}
 	encoder := json.NewEncoder(buffer)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(body); err != nil {

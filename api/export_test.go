@@ -9,7 +9,7 @@ import "slices"
 func Lists() []string {
 	paths := []string{"/v1/mservices"}
 	for _, r := range new(API).table() {
-		if slices.Contains(r.args, "limit") {
+		if slices.Contains(r.args, "marker") {
 			paths = append(paths, r.path)
 		}
 	}

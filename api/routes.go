@@ -56,6 +56,11 @@ func (a *API) table() []route {
 		{post, "/v1/clusters/{ident}/actions/resize", withActions, "cluster:resize", "", nil, a.resizeCluster},
 		{post, "/v1/clusters/{ident}/actions/upgrade", withActions, "cluster:upgrade", "cluster:upgrade_all_projects", nil, a.upgradeCluster},
 
+		{get, "/v1/clusters/{ident}/nodes", always, "cluster:get", "cluster:get_one_all_projects", nil, a.listNodes},
+		{get, "/v1/clusters/{ident}/operations", always, "cluster:get", "cluster:get_one_all_projects", []string{"limit"}, a.listOperations},
+		{get, eventsPath, always, "cluster:get", "cluster:get_one_all_projects", []string{"after", "limit"}, a.listEvents},
+		{post, bundlePath, always, "certificate:create", "", nil, a.makeBundle},
+
 		{get, "/v1/clusters/{ident}/nodegroups", withNodeGroups, "nodegroup:get_all", "nodegroup:get_all_all_projects", append([]string{"role"}, paging...), a.listNodeGroups},
 		{get, "/v1/clusters/{ident}/nodegroups/{group}", withNodeGroups, "nodegroup:get", "nodegroup:get_one_all_projects", nil, a.showNodeGroup},
 		{post, "/v1/clusters/{ident}/nodegroups", withNodeGroups, "nodegroup:create", "", nil, a.createNodeGroup},
@@ -82,6 +87,7 @@ func (a *API) table() []route {
 		{del, "/v1/quotas/{project}", always, "quota:delete", "", nil, missingIdent},
 
 		{get, "/v1/stats", always, "stats:get_all", "", []string{"project_id", "type"}, a.showStats},
+		{get, "/v1/hosts", always, "host:get_all", "", nil, a.listHosts},
 		{get, "/v1/mservices", always, "magnum-service:get_all", "", nil, a.listServices},
 
 		{get, "/v1/baymodels", always, "baymodel:get_all", "", paging, a.listTemplates(baymodel)},
@@ -109,6 +115,24 @@ func (a *API) table() []route {
 		{patch, "/v1/federations/{ident}", always, "federation:update", "", []string{"rollback"}, noFederation},
 		{del, "/v1/federations/{ident}", always, "federation:delete", "", nil, noFederation},
 	}
+}
+
+// Paths that answer with something else than JSON, too.
+const (
+	eventsPath = "/v1/clusters/{ident}/events"
+	bundlePath = "/v1/clusters/{ident}/credentials/bundle"
+)
+
+// otherKind is the media type, beside JSON, that a client of the route may ask
+// for.
+func (r *route) otherKind() string {
+	switch r.path {
+	case eventsPath:
+		return eventStream
+	case bundlePath:
+		return zipFile
+	}
+	return ""
 }
 
 // actionsPath exists, but with no method.

@@ -23,9 +23,11 @@ import (
 	"github.com/keelson/keelson/internal/logging"
 )
 
-// API answers the requests. It keeps no state of its own.
+// API answers the requests. It keeps no state of its own, but for who listens
+// to events.
 type API struct {
 	Deps
+	feed   *feed
 	config Config
 	routes *http.ServeMux
 	live   http.Handler
@@ -43,7 +45,10 @@ func New(config Config, deps Deps) http.Handler {
 	if deps.Readiness == nil {
 		deps.Readiness = health.NewReadiness(deps.Logger)
 	}
+	config.MaxStreams = cmp.Or(config.MaxStreams, 16)
+	config.EventPoll = cmp.Or(config.EventPoll, 500*time.Millisecond)
 	a := &API{Deps: deps, config: config, live: health.Live(config.DisabledByFile)}
+	a.feed = newFeed(deps.Store, config.EventPoll, config.MaxStreams)
 	a.routes = a.mux()
 	return a.identify(a.public(a.Authenticate(http.HandlerFunc(a.dispatch))))
 }

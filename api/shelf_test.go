@@ -245,6 +245,24 @@ func (s *shelf) ListServices(context.Context) ([]model.ServiceRecord, error) {
 	return []model.ServiceRecord{{ID: 1, Host: "host", Binary: "magnum-conductor"}}, nil
 }
 
+func (s *shelf) LatestOperations(context.Context, string, int) ([]model.Operation, map[string][]model.Step, error) {
+	return nil, nil, nil
+}
+
+func (s *shelf) Events(context.Context, string, int64, int) ([]model.Event, error) { return nil, nil }
+
+// LatestEvents says that all clusters are gone, so that streams end.
+func (s *shelf) LatestEvents(_ context.Context, clusters []string) (map[string]int64, map[string]bool, error) {
+	gone := make(map[string]bool)
+	for _, c := range clusters {
+		gone[c] = true
+	}
+	return nil, gone, nil
+}
+
+func (s *shelf) Hosts(context.Context) ([]model.Host, error)          { return nil, nil }
+func (s *shelf) NodesPerHost(context.Context) (map[string]int, error) { return nil, nil }
+
 // keyring keeps certificates in memory.
 type keyring struct {
 	mu   sync.Mutex

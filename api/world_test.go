@@ -76,6 +76,17 @@ type world struct {
 	wire      complaints
 	whole     testing.TB // the test that the world ends with
 	direct    *sql.DB    // past the store, see query
+	config    api.Config
+	deps      api.Deps
+}
+
+// again is what the world's API is made of, for one that answers over real
+// connections: it looks for events often and lets a project have two streams.
+func (w *world) again(closing <-chan struct{}) (api.Config, api.Deps) {
+	config, deps := w.config, w.deps
+	config.EventPoll, config.MaxStreams, deps.Closing = 5*time.Millisecond, 2, closing
+	deps.Logger = slog.New(slog.DiscardHandler)
+	return config, deps
 }
 
 // change adjusts what a world is made of.
@@ -106,6 +117,7 @@ func newWorld(t testing.TB, s *store.Store, changes ...change) *world {
 	for _, c := range changes {
 		c(&config, &deps)
 	}
+	w.config, w.deps = config, deps
 	w.handler = api.New(config, deps)
 	if _, measured := t.(*testing.B); !measured {
 		w.handler = document(t).Handler(w.handler, w.wire.add)

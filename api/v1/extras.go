@@ -15,7 +15,8 @@ type Node struct {
 	Status       string  `json:"status"` // wanted, placed, running, ready, leaving; of a ready one also stopped or gone
 	StatusReason *string `json:"status_reason"`
 	// Host tells which nodes share a bare-metal host: its name for
-	// administrators, else a tag that is the same for one project.
+	// administrators, else its uuid, which is also the node's engine label
+	// keelson.host.
 	Host      *string `json:"host"`
 	Address   *string `json:"address"`
 	VCPUs     int     `json:"vcpus"`
@@ -70,7 +71,7 @@ const (
 	EventOperationError = "operation.error" // failed, or cut short by a later one
 	EventStepStart      = "step.start"
 	EventStepEnd        = "step.end"
-	EventStepError      = "step.error" // one try; the step may be tried again
+	EventStepError      = "step.error"
 	EventClusterStatus  = "cluster.status"
 	EventClusterHealth  = "cluster.health"
 	EventAutoscale      = "autoscale"

@@ -41,7 +41,7 @@ func (p *process) startAPI(ctx context.Context, group *errgroup.Group) error {
 	}, api.Deps{
 		Logger: p.log, Store: p.store, Policy: enforcer, COEs: coes{p.drivers}, Certificates: p.certificates,
 		Flavors: p.catalog, Images: p.catalog, Networks: p.catalog, Keypairs: p.catalog, Projects: projects,
-		Authenticate: authenticate, Announce: outbox.Kick, Now: time.Now, Observer: p.observer, Readiness: p.readiness(),
+		Authenticate: authenticate, Announce: outbox.Kick, Now: time.Now, Observer: p.observer, Readiness: p.readiness(), Closing: ctx.Done(),
 	})
 	l, err := p.listenAPI()
 	if err != nil {

@@ -202,6 +202,16 @@ func (a *CA) template() *x509.Certificate {
 	}
 }
 
+// shorten lets a certificate end after the term, if that is sooner.
+func (a *CA) shorten(t *x509.Certificate, term time.Duration) {
+	if end := a.opts.Now().UTC().Truncate(time.Second).Add(term); end.Before(t.NotAfter) {
+		t.NotAfter = end
+	}
+}
+
+// Term is how long certificates are valid unless asked otherwise.
+func (a *CA) Term() time.Duration { return a.opts.Term }
+
 func newSerial() *big.Int {
 	var b [16]byte
 	rand.Read(b[:])

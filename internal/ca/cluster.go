@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/keelson/keelson/internal/fault"
 	"github.com/keelson/keelson/internal/model"
@@ -67,6 +68,24 @@ func (c *Cluster) Client(ctx context.Context) (cert, key []byte, err error) {
 		authority, err := c.kept(ctx, model.CertCA, "")
 		return c.ca.clientTemplate(), authority, err
 	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("client certificate for cluster %s: %w", c.uuid, err)
+	}
+	key, err = p.keyPEM()
+	return p.pem, key, err
+}
+
+// Visitor returns a new client certificate with a key of its own (PEM), which
+// nobody keeps, valid for the term or the configured one if that is shorter.
+// The main authority must exist.
+func (c *Cluster) Visitor(ctx context.Context, term time.Duration) (cert, key []byte, err error) {
+	authority, err := c.kept(ctx, model.CertCA, "")
+	if err != nil {
+		return nil, nil, fmt.Errorf("authority of cluster %s: %w", c.uuid, err)
+	}
+	template := c.ca.clientTemplate()
+	c.ca.shorten(template, term)
+	p, err := c.ca.certify(template, authority)
 	if err != nil {
 		return nil, nil, fmt.Errorf("client certificate for cluster %s: %w", c.uuid, err)
 	}

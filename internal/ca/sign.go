@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // ErrRequest is in the chain of errors about the certificate request itself:
@@ -43,6 +44,12 @@ var (
 // request's own signature nor the size of its key is checked: who may ask was
 // settled by the API, and Magnum's test clients send SHA-1 and 1024 bits.
 func (c *Cluster) Sign(ctx context.Context, kind string, request []byte) ([]byte, error) {
+	return c.SignFor(ctx, kind, request, c.ca.opts.Term)
+}
+
+// SignFor does so for another term than the configured one, which is the
+// longest.
+func (c *Cluster) SignFor(ctx context.Context, kind string, request []byte, term time.Duration) ([]byte, error) {
 	if err := checkAuthority(kind); err != nil {
 		return nil, err
 	}
@@ -58,11 +65,12 @@ func (c *Cluster) Sign(ctx context.Context, kind string, request []byte) ([]byte
 	if err != nil {
 		return nil, fmt.Errorf("authority %s of cluster %s: %w", kind, c.uuid, err)
 	}
-	return c.ca.issue(csr, extensions, authority)
+	return c.ca.issue(csr, extensions, authority, term)
 }
 
-func (a *CA) issue(csr *x509.CertificateRequest, extensions []pkix.Extension, authority *pair) ([]byte, error) {
+func (a *CA) issue(csr *x509.CertificateRequest, extensions []pkix.Extension, authority *pair, term time.Duration) ([]byte, error) {
 	template := a.template()
+	a.shorten(template, term)
 	template.RawSubject = csr.RawSubject
 	template.ExtraExtensions = extensions
 	// Without its key identifier the issuer adds no extension of its own.

@@ -319,7 +319,7 @@ const (
 	OpUpgrade  OperationKind = "upgrade" // rebuild nodes for another template or image
 	OpRotateCA OperationKind = "rotate-ca"
 	OpRebuild  OperationKind = "rebuild" // make the roots of nodes anew as they are
-	OpRepair   OperationKind = "repair" // start nodes that stand still; asked for by Keelson itself, leaves the status alone
+	OpRepair   OperationKind = "repair"  // start nodes that stand still; asked for by Keelson itself, leaves the status alone
 	OpDelete   OperationKind = "delete"
 )
 

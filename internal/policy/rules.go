@@ -104,6 +104,8 @@ var operationRules = []Rule{
 	{"federation:get_all", readerDenyC, oldDenyC, true, "GET /v1/federations"},
 	{"federation:update", memberDenyC, oldDenyC, true, "PATCH /v1/federations/{federation}"},
 
+	{"host:get_all", admin, oldAdmin, false, "GET /v1/hosts"},
+
 	{"magnum-service:get_all", admin, oldAdmin, false, "GET /v1/mservices"},
 
 	{"nodegroup:create", member, oldOwner, true, "POST /v1/clusters/{cluster}/nodegroups"},

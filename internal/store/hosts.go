@@ -92,6 +92,21 @@ func (s *Store) HostNames(ctx context.Context, prefix string) ([]string, error) 
 	return names, failed("list the names of hosts", err)
 }
 
+// NodesPerHost counts the nodes that have room on each host, by host uuid;
+// hosts without any are left out.
+func (s *Store) NodesPerHost(ctx context.Context) (map[string]int, error) {
+	var rows []struct {
+		HostID string
+		Nodes  int
+	}
+	err := s.read(ctx).Model(&model.Node{}).Select("host_id, COUNT(*) AS nodes").Where("host_id IS NOT NULL").Group("host_id").Scan(&rows).Error
+	count := make(map[string]int, len(rows))
+	for _, r := range rows {
+		count[r.HostID] = r.Nodes
+	}
+	return count, failed("count the nodes of hosts", err)
+}
+
 // Host returns the host. ErrNotFound.
 func (s *Store) Host(ctx context.Context, uuid string) (*model.Host, error) {
 	h, err := one[model.Host](s.read(ctx).Where("uuid = ?", uuid))

@@ -27,6 +27,30 @@ func (s *Store) Operations(ctx context.Context, clusterUUID string) ([]model.Ope
 	return ops, failed("read the operations", err)
 }
 
+// LatestOperations returns the cluster's last operations, the newest first, at
+// most limit, and their journals in the order the steps were first begun, by
+// operation, in two queries.
+func (s *Store) LatestOperations(ctx context.Context, clusterUUID string, limit int) ([]model.Operation, map[string][]model.Step, error) {
+	const doing = "read the latest operations"
+	var ops []model.Operation
+	if err := s.read(ctx).Where("cluster_id = ?", clusterUUID).Order("id DESC").Limit(limit).Find(&ops).Error; err != nil || len(ops) == 0 {
+		return nil, nil, failed(doing, err)
+	}
+	ids := make([]string, len(ops))
+	for i := range ops {
+		ids[i] = ops[i].UUID
+	}
+	var steps []model.Step
+	if err := s.read(ctx).Where("operation_id IN ?", ids).Order("id").Find(&steps).Error; err != nil {
+		return nil, nil, failed(doing, err)
+	}
+	journals := make(map[string][]model.Step, len(ops))
+	for _, step := range steps {
+		journals[step.OperationID] = append(journals[step.OperationID], step)
+	}
+	return ops, journals, nil
+}
+
 // Unpublished returns the uuids of operations whose message the broker has not
 // confirmed and that have not ended, oldest first, at most limit.
 func (s *Store) Unpublished(ctx context.Context, limit int) ([]string, error) {
