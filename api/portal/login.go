@@ -109,7 +109,9 @@ func (p *Portal) enter(ctx context.Context, user keystone.User) (*session, error
 // projects lists what the user may enter, by name.
 func (p *Portal) projects(ctx context.Context, s *session) ([]keystone.Project, error) {
 	projects, err := p.Keystone.ProjectsOf(ctx, s.Login)
-	slices.SortFunc(projects, func(a, b keystone.Project) int { return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.ID, b.ID)) })
+	slices.SortFunc(projects, func(a, b keystone.Project) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.ID, b.ID))
+	})
 	return projects, err
 }
 

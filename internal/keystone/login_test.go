@@ -88,9 +88,12 @@ func TestLoginsThatAreRefused(t *testing.T) {
 // A Keystone that is broken is not one that refuses.
 func TestLoginWithoutKeystone(t *testing.T) {
 	for what, answer := range map[string]http.HandlerFunc{
-		"broken":   func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) },
-		"no token": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusCreated); _, _ = w.Write([]byte("{}")) },
-		"no JSON":  func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) },
+		"broken": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) },
+		"no token": func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusCreated)
+			_, _ = w.Write([]byte("{}"))
+		},
+		"no JSON": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) },
 	} {
 		server := httptest.NewServer(answer)
 		client := newClient(t, Options{AuthURL: server.URL + "/v3", Username: "k", Password: "k", ProjectName: "service"})
