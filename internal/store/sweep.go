@@ -30,7 +30,7 @@ type LeftoverKind string
 const (
 	LeftNode         LeftoverKind = "node"         // a node without cluster or node group, with what it holds; ID is its uuid
 	LeftGroup        LeftoverKind = "node group"   // of no cluster; ID is its uuid
-	LeftCertificates LeftoverKind = "certificates" // of no cluster; ID is the cluster's uuid
+	LeftCertificates LeftoverKind = "certificates" // of a cluster that is gone; ID is its uuid
 	LeftRoom         LeftoverKind = "room"         // a host whose used room is not that of its nodes; ID is its uuid
 	LeftService      LeftoverKind = "service"      // a conductor not heard of for long; ID is host/binary
 )
@@ -61,7 +61,7 @@ func (s *Store) Leftovers(ctx context.Context, grace, silent time.Duration) ([]L
 		gather(LeftGroup, "SELECT node_groups.uuid AS id, '' AS `where`, 'its cluster is gone' AS why FROM node_groups"+
 			" LEFT JOIN clusters ON clusters.uuid = node_groups.cluster_id WHERE clusters.id IS NULL AND node_groups.created_at < ? ORDER BY node_groups.id", before),
 		gather(LeftCertificates, "SELECT certificates.cluster_id AS id, '' AS `where`, 'their cluster is gone' AS why FROM certificates"+
-			" LEFT JOIN clusters ON clusters.uuid = certificates.cluster_id WHERE clusters.id IS NULL"+
+			" LEFT JOIN clusters ON clusters.uuid = certificates.cluster_id WHERE clusters.id IS NULL AND certificates.cluster_id <> ''"+
 			" GROUP BY certificates.cluster_id HAVING MAX(certificates.created_at) < ? ORDER BY certificates.cluster_id", before),
 		gather(LeftRoom, "SELECT hosts.uuid AS id, hosts.name AS `where`, 'more or less room is taken than its nodes have' AS why FROM hosts"+
 			" LEFT JOIN nodes ON nodes.host_id = hosts.uuid"+
@@ -111,7 +111,7 @@ func (s *Store) RemoveLeftover(ctx context.Context, l Leftover, grace, silent ti
 		case LeftGroup:
 			return orphaned.Where("uuid = ? AND created_at < ?", l.ID, before).Delete(&model.NodeGroup{}).Error
 		case LeftCertificates:
-			return orphaned.Where("cluster_id = ? AND created_at < ?", l.ID, before).Delete(&model.Certificate{}).Error
+			return orphaned.Where("cluster_id = ? AND cluster_id <> '' AND created_at < ?", l.ID, before).Delete(&model.Certificate{}).Error
 		case LeftRoom:
 			return recount(tx, l.ID)
 		case LeftService:

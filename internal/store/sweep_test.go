@@ -32,6 +32,8 @@ func TestLeftoversAreToldAndRemoved(t *testing.T) {
 		good, _, _ := onHost(t, s)
 		_, err := s.PutCertificate(t.Context(), &model.Certificate{ClusterID: good.UUID, Kind: model.CertCA, NotAfter: time.Now()})
 		must(t, err)
+		_, err = s.PutCertificate(t.Context(), &model.Certificate{Kind: model.CertHostCA, NotAfter: time.Now()}) // the authority of the hosts is of no cluster
+		must(t, err)
 		bad, badHost, badNode := onHost(t, s)
 		_, err = s.PutCertificate(t.Context(), &model.Certificate{ClusterID: bad.UUID, Kind: model.CertCA, NotAfter: time.Now()})
 		must(t, err)
