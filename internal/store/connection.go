@@ -201,6 +201,17 @@ func (src source) open(maxOpen int, logger *slog.Logger) (*sql.DB, error) {
 // waited for a row; it also takes fewer locks.
 type session struct{ driver.Connector }
 
+// A transaction that says nothing for that long is ended by MariaDB: a process
+// that was paused in the middle of one, or cut off, must not hold its locks
+// against all others. Locks are waited for a little longer.
+const (
+	idleTransaction = 5 // seconds
+	lockWait        = 10
+)
+
+// unknownVariable is what MySQL says of a setting that only MariaDB has.
+const unknownVariable = 1193
+
 // Connect connects and sets the session up.
 func (s session) Connect(ctx context.Context) (driver.Conn, error) {
 	conn, err := s.Connector.Connect(ctx)
@@ -210,8 +221,14 @@ func (s session) Connect(ctx context.Context) (driver.Conn, error) {
 	for _, statement := range []string{
 		"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
 		"SET SESSION sql_mode = 'TRADITIONAL'",
+		fmt.Sprint("SET SESSION innodb_lock_wait_timeout = ", lockWait),
+		fmt.Sprint("SET SESSION idle_transaction_timeout = ", idleTransaction),
 	} {
-		if _, err := conn.(driver.ExecerContext).ExecContext(ctx, statement, nil); err != nil {
+		_, err := conn.(driver.ExecerContext).ExecContext(ctx, statement, nil)
+		if my, ok := errors.AsType[*mysql.MySQLError](err); ok && my.Number == unknownVariable {
+			continue
+		}
+		if err != nil {
 			_ = conn.Close()
 			return nil, err
 		}

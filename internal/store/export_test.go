@@ -86,3 +86,14 @@ func (s *Store) CountStatements(tb testing.TB, fn func()) int {
 	}
 	return int(n.Load())
 }
+
+// HoldCluster locks the cluster in a transaction, tells so and says nothing
+// more until release.
+func (s *Store) HoldCluster(ctx context.Context, uuid string, locked chan<- struct{}, release <-chan struct{}) error {
+	return s.transaction(ctx, func(tx *gorm.DB) error {
+		_, err := lockCluster(tx, uuid)
+		locked <- struct{}{}
+		<-release
+		return err
+	})
+}
