@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -11,8 +12,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/keelson/keelson/conductor"
 	"github.com/keelson/keelson/internal/ca"
@@ -27,11 +30,41 @@ import (
 // reads from files, and returns their directory. It goes when the process ends.
 func (p *process) clientPKI(ctx context.Context) (string, error) {
 	dir := filepath.Join(p.cfg.StatePath, "pki-"+strconv.Itoa(os.Getpid()))
+	if err := removeDeadKeys(p.cfg.StatePath); err != nil {
+		p.log.Warn("could not remove the keys of processes that were killed", "error", err)
+	}
 	if err := p.certificates.Hosts().WriteClient(ctx, dir); err != nil {
 		return "", err
 	}
-	p.onClose(func() error { return os.RemoveAll(dir) })
+	// While the lock is held the keys are in use: it ends with the process,
+	// however that ends.
+	held, err := os.Open(dir)
+	if err == nil {
+		err = unix.Flock(int(held.Fd()), unix.LOCK_SH)
+	}
+	if err != nil {
+		return "", fmt.Errorf("locking %s: %w", dir, err)
+	}
+	p.onClose(func() error { return errors.Join(os.RemoveAll(dir), held.Close()) })
 	return dir, nil
+}
+
+// removeDeadKeys removes what conductors that were killed have left. Young
+// directories may not be locked yet.
+func removeDeadKeys(statePath string) error {
+	dirs, err := filepath.Glob(filepath.Join(statePath, "pki-*"))
+	for _, dir := range dirs {
+		d, e := os.Open(dir)
+		if e != nil {
+			continue // removed meanwhile
+		}
+		if info, e := d.Stat(); e == nil && time.Since(info.ModTime()) > time.Minute &&
+			unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+		_ = d.Close()
+	}
+	return err
 }
 
 // configDrive is what a host reads at its first boot.
