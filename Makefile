@@ -82,6 +82,10 @@ functional: ## All packages against real MariaDB, RabbitMQ, Keystone, Ironic and
 e2e: build ## The whole way through, from a client's request to a working cluster (root)
 	@test/run e2e
 
+.PHONY: life
+life: ## What hosts go through: cut off, libvirtd killed, booted, dead and back; some minutes (root)
+	@test/run life
+
 .PHONY: check
 check: ## Formatting, vet, staticcheck, generated files, the project's own lints
 	@test/run check

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -20,6 +21,7 @@ import (
 // cluster is a Swarm that is complete, and how its user gets in.
 type cluster struct {
 	*region
+	name            string
 	UUID            string   `json:"uuid"`
 	Status          string   `json:"status"`
 	StatusReason    string   `json:"status_reason"`
@@ -29,7 +31,7 @@ type cluster struct {
 }
 
 // create asks for a cluster.
-func (r *region) create(name string, masters, workers int) *cluster {
+func (r *region) create(name string, masters, workers int, labels ...string) *cluster {
 	r.Helper()
 	if !r.template {
 		r.call("POST", "/v1/clustertemplates", object{
@@ -37,8 +39,12 @@ func (r *region) create(name string, masters, workers int) *cluster {
 		}, nil)
 		r.template = true
 	}
-	c := &cluster{region: r, certs: filepath.Join(r.dir, "user-"+name)}
-	r.call("POST", "/v1/clusters", object{"name": name, "cluster_template_id": "swarm", "master_count": masters, "node_count": workers}, c)
+	c := &cluster{region: r, name: name, certs: filepath.Join(r.dir, "user-"+name)}
+	wanted := map[string]string{}
+	for pair := range slices.Chunk(labels, 2) {
+		wanted[pair[0]] = pair[1]
+	}
+	r.call("POST", "/v1/clusters", object{"name": name, "cluster_template_id": "swarm", "master_count": masters, "node_count": workers, "labels": wanted}, c)
 	return c
 }
 

@@ -235,7 +235,10 @@ type machine struct {
 	*region
 	name, address string
 	dir           string
-	outer         *exec.Cmd
+	drive, images string
+	power         io.Closer
+	outer         *exec.Cmd // nil: it is off
+	said          bytes.Buffer
 	init          int // its process 1, as seen from here
 }
 
@@ -250,39 +253,60 @@ func (r *region) boot(name, address, userData, images string) *machine {
 	r.must(os.WriteFile(filepath.Join(drive, "openstack/latest/user_data"), []byte(userData), 0o600))
 	r.must(os.WriteFile(filepath.Join(drive, "openstack/latest/meta_data.json"), metaData, 0o600))
 
-	script, err := filepath.Abs("machine")
-	r.must(err)
-	// Mount namespaces are numbered from ranges that each CPU has; one that is
-	// pinned to a file must have a higher number than that around it.
-	m.outer = exec.Command("taskset", "--cpu-list", "0", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--net", "--uts", "--ipc",
-		script, m.dir, images, testenv.Require(r.T, testenv.CloudInit), drive)
-	var said bytes.Buffer
-	m.outer.Stdout, m.outer.Stderr = &said, &said
-	power, err := m.outer.StdinPipe()
-	r.must(err)
-	r.must(m.outer.Start())
+	m.drive, m.images = drive, images
+	m.on()
 	r.Cleanup(func() {
 		log, _ := os.ReadFile(filepath.Join(m.dir, "log"))
 		libvirtd, _ := os.ReadFile(filepath.Join(m.dir, "state/host/log/libvirtd.log"))
-		if out, err := m.tryInside("/usr/lib/keelson/host/unprepare.sh"); err != nil {
-			r.Errorf("unprepare.sh on %s: %v\n%s", name, err, out)
+		if m.outer != nil {
+			if out, err := m.tryInside("/usr/lib/keelson/host/unprepare.sh"); err != nil {
+				r.Errorf("unprepare.sh on %s: %v\n%s", name, err, out)
+			}
+			m.off()
 		}
-		_ = power.Close()
-		_ = m.outer.Wait() // until then it may say more
 		if r.Failed() {
-			r.Logf("machine %s: %s\nlog of its preparation:\n%s\nof its libvirtd:\n%s", name, said.String(), log, libvirtd)
+			r.Logf("machine %s: %s\nlog of its preparation:\n%s\nof its libvirtd:\n%s", name, m.said.String(), log, libvirtd)
 		}
 	})
-	r.eventually("machine "+name+" is switched on", 10*time.Second, func() error {
+	return m
+}
+
+// on switches the machine on.
+func (m *machine) on() {
+	m.Helper()
+	script, err := filepath.Abs("machine")
+	m.must(err)
+	// Mount namespaces are numbered from ranges that each CPU has; one that is
+	// pinned to a file must have a higher number than that around it.
+	m.outer = exec.Command("taskset", "--cpu-list", "0", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--net", "--uts", "--ipc",
+		script, m.dir, m.images, testenv.Require(m.T, testenv.CloudInit), m.drive)
+	m.outer.Stdout, m.outer.Stderr = &m.said, &m.said
+	m.power, err = m.outer.StdinPipe()
+	m.must(err)
+	m.must(m.outer.Start())
+	m.eventually("machine "+m.name+" is switched on", 10*time.Second, func() error {
 		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", m.outer.Process.Pid))
 		if err == nil {
 			m.init, err = strconv.Atoi(strings.TrimSpace(string(children)))
 		}
 		return err
 	})
-	r.plug(m, "eth1", "nodes0", "")
-	r.plug(m, "eth0", "mgmt0", address+"/24")
-	return m
+	m.plug(m, "eth1", "nodes0", "")
+	m.plug(m, "eth0", "mgmt0", m.address+"/24")
+}
+
+// off cuts the machine's power: whatever runs there is gone at once.
+func (m *machine) off() {
+	m.Helper()
+	_ = m.power.Close()
+	_ = m.outer.Wait() // until then it may say more
+	m.outer = nil
+	m.eventually("machine "+m.name+" is off", 10*time.Second, func() error {
+		if out, err := m.try("ip", "link", "show", m.name+"-eth0"); err == nil {
+			return errors.New(out)
+		}
+		return nil
+	})
 }
 
 // plug gives the machine an interface on a bridge of the region.

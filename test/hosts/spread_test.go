@@ -20,24 +20,7 @@ import (
 // overlay network.
 func TestClusterSpreadOverThreeHosts(t *testing.T) {
 	r := newRegion(t)
-	images := testenv.Require(t, testenv.Images)
-	var machines []*machine
-	for i, name := range []string{"alpha", "beta", "gamma"} {
-		address := fmt.Sprintf("10.117.0.%d", 11+i)
-		r.keelsond("host", "add", "--name", name, "--address", address, "--vcpus", "4", "--memory", "4096", "--disk", "64")
-		machines = append(machines, r.boot(name, address, r.keelsond("host", "user-data", name), images))
-	}
-	r.serve()
-	for _, m := range machines {
-		m.prepared()
-	}
-	r.eventually("all hosts are ready", time.Minute, func() error {
-		if list := r.keelsond("host", "list"); strings.Count(list, " ready ") != 3 {
-			return errors.New(list)
-		}
-		return nil
-	})
-
+	machines := r.threeHosts()
 	c := r.create("wide", 1, 2)
 	c.complete(2 * time.Minute)
 	list := r.keelsond("host", "list")
@@ -116,6 +99,29 @@ func TestClusterSpreadOverThreeHosts(t *testing.T) {
 			t.Errorf("left on %s: %s", m.name, left)
 		}
 	}
+}
+
+// threeHosts are machines that are ready for nodes, with keelsond at work.
+func (r *region) threeHosts() []*machine {
+	r.Helper()
+	images := testenv.Require(r.T, testenv.Images)
+	var machines []*machine
+	for i, name := range []string{"alpha", "beta", "gamma"} {
+		address := fmt.Sprintf("10.117.0.%d", 11+i)
+		r.keelsond("host", "add", "--name", name, "--address", address, "--vcpus", "16", "--memory", "4096", "--disk", "64")
+		machines = append(machines, r.boot(name, address, r.keelsond("host", "user-data", name), images))
+	}
+	r.serve()
+	for _, m := range machines {
+		m.prepared()
+	}
+	r.eventually("all hosts are ready", time.Minute, func() error {
+		if list := r.keelsond("host", "list"); strings.Count(list, " ready ") != 3 {
+			return errors.New(list)
+		}
+		return nil
+	})
+	return machines
 }
 
 // virsh speaks to libvirt on its own host.
