@@ -106,6 +106,7 @@ type Store interface {
 	UpdateNodeGroupLimits(ctx context.Context, clusterUUID, groupUUID string, least int, most *int, check func(model.NodeGroup) error, op store.NewOperation) (*model.Operation, error)
 	DeleteNodeGroup(ctx context.Context, clusterUUID, groupUUID string, allowed func(model.Status) bool, op store.NewOperation) (*model.Operation, error)
 	UpgradeCluster(ctx context.Context, clusterUUID, templateUUID string, groupUUIDs []string, maxBatchSize int, allowed func(model.Status) bool, op store.NewOperation) (*model.Operation, error)
+	RebuildNodes(ctx context.Context, clusterUUID string, nodeUUIDs []string, allowed func(model.Status) bool, op store.NewOperation) (*model.Operation, error)
 	RotateAuthorities(ctx context.Context, clusterUUID string, allowed func(model.Status) bool, op store.NewOperation) (*model.Operation, error)
 	DeleteCluster(ctx context.Context, clusterUUID string, op store.NewOperation) (*model.Operation, error)
 	SetHealth(ctx context.Context, clusterUUID string, status *string, reasons model.Labels) error

@@ -345,3 +345,51 @@ func TestExtras_ABundleHoldsWhatADockerClientNeeds(t *testing.T) {
 		w.ask("ann", "POST", path, object{"colour": "red"}).want(400).saying("colour")
 	})
 }
+
+func TestExtras_NodesAreRebuiltAndRepaired(t *testing.T) {
+	each(t, func(w *world) {
+		ctx := w.t.Context()
+		cluster, fence := w.made()
+		const rebuild, repair = "/v1/clusters/demo/actions/rebuild", "/v1/clusters/demo/actions/repair"
+		w.ask("ann", "POST", rebuild, nil).want(400).saying("CREATE_IN_PROGRESS")
+		nodes, err := w.store.Nodes(ctx, cluster)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for _, n := range nodes[cluster] {
+			if err := w.store.NodeState(ctx, fence, n.UUID, model.NodeReady, nil); err != nil {
+				w.t.Fatal(err)
+			}
+		}
+		if err := w.store.Finish(ctx, fence, model.OpDone, model.CreateComplete, nil, nil); err != nil {
+			w.t.Fatal(err)
+		}
+		w.ask("zoe", "POST", rebuild, nil).want(404)
+		w.ask("reader", "POST", rebuild, nil).want(403).saying("cluster:update")
+		w.ask("ann", "POST", rebuild, object{"nodes": []string{"demo-9"}}).want(400).saying("demo-9")
+		w.ask("ann", "POST", rebuild, object{"nodes": "demo-0"}).want(400).saying("nodes")
+
+		w.ask("ann", "POST", repair, nil).want(202).is("uuid", cluster)
+		if ops := w.operations(cluster); len(ops) != 1 {
+			w.t.Errorf("the repair of a cluster that is well: %v", ops)
+		}
+		if err := w.store.SetHealth(ctx, cluster, new("UNHEALTHY"), model.Labels{"demo-0.Ready": "True", "demo-1.Ready": "False: down"}); err != nil {
+			w.t.Fatal(err)
+		}
+		w.ask("ann", "POST", repair, nil).want(202)
+		ops := w.operations(cluster)
+		if last := ops[len(ops)-1]; last.Kind != model.OpRebuild || len(last.Spec.Nodes) != 1 || last.Spec.Nodes[0] != nodes[cluster][1].UUID {
+			w.t.Errorf("the repair: %+v", last)
+		}
+		w.ask("ann", "POST", repair, nil).want(400).saying("UPDATE_IN_PROGRESS") // one after the other
+		w.finish(cluster, model.UpdateComplete)
+		for _, body := range []any{nil, object{"nodes": []string{"demo-0", nodes[cluster][1].UUID}}} {
+			w.ask("ann", "POST", rebuild, body).want(202)
+			ops = w.operations(cluster)
+			if last := ops[len(ops)-1]; len(last.Spec.Nodes) != 2 || len(last.Spec.NodeGroups) != 2 {
+				w.t.Errorf("the rebuild: %+v", last)
+			}
+			w.finish(cluster, model.UpdateFailed) // may be asked for again
+		}
+	})
+}

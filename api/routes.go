@@ -56,6 +56,8 @@ func (a *API) table() []route {
 		{post, "/v1/clusters/{ident}/actions/resize", withActions, "cluster:resize", "", nil, a.resizeCluster},
 		{post, "/v1/clusters/{ident}/actions/upgrade", withActions, "cluster:upgrade", "cluster:upgrade_all_projects", nil, a.upgradeCluster},
 
+		{post, "/v1/clusters/{ident}/actions/rebuild", always, "cluster:update", "cluster:update_all_projects", nil, a.rebuildNodes},
+		{post, "/v1/clusters/{ident}/actions/repair", always, "cluster:update", "cluster:update_all_projects", nil, a.repairNodes},
 		{get, "/v1/clusters/{ident}/nodes", always, "cluster:get", "cluster:get_one_all_projects", nil, a.listNodes},
 		{get, "/v1/clusters/{ident}/operations", always, "cluster:get", "cluster:get_one_all_projects", []string{"limit"}, a.listOperations},
 		{get, eventsPath, always, "cluster:get", "cluster:get_one_all_projects", []string{"after", "limit"}, a.listEvents},

@@ -245,6 +245,10 @@ func (s *shelf) ListServices(context.Context) ([]model.ServiceRecord, error) {
 	return []model.ServiceRecord{{ID: 1, Host: "host", Binary: "magnum-conductor"}}, nil
 }
 
+func (s *shelf) RebuildNodes(context.Context, string, []string, func(model.Status) bool, store.NewOperation) (*model.Operation, error) {
+	return nil, nil
+}
+
 func (s *shelf) LatestOperations(context.Context, string, int) ([]model.Operation, map[string][]model.Step, error) {
 	return nil, nil, nil
 }

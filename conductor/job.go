@@ -42,7 +42,7 @@ func (r *runner) job(ctx context.Context) (*drivers.Job, error) {
 	}
 	job.Operation = drivers.Operation{
 		ID: r.op.UUID, Kind: string(r.op.Kind), Undo: r.op.Undo,
-		Groups: r.op.Spec.NodeGroups, MaxBatchSize: max(r.op.Spec.MaxBatchSize, 1),
+		Groups: r.op.Spec.NodeGroups, Nodes: r.op.Spec.Nodes, MaxBatchSize: max(r.op.Spec.MaxBatchSize, 1),
 	}
 	bound := &services{runner: r, cluster: cluster}
 	job.Services = drivers.Services{Nodes: bound, Certificates: r.Certificates.Of(cluster), Records: bound}

@@ -99,7 +99,7 @@ func (r *runner) run(ctx context.Context) string {
 func (r *runner) attempt(ctx context.Context) error {
 	if !r.op.Undo {
 		err := r.workUntilDeadline(ctx)
-		if err == nil || !givesUp(err) || r.op.Kind == model.OpDelete || r.op.Kind == model.OpRepair {
+		if err == nil || !givesUp(err) || r.op.Kind == model.OpDelete || r.op.Kind == model.OpRepair || r.op.Kind == model.OpRebuild {
 			return err
 		}
 		reason := r.reason(err)
@@ -178,7 +178,7 @@ func (r *runner) work(ctx context.Context) error {
 		return nil // nothing was ever made
 	}
 	switch {
-	case r.op.Kind == model.OpRepair:
+	case r.op.Kind == model.OpRepair, r.op.Kind == model.OpRebuild:
 	case renewsRoots(r.op.Kind):
 		err = r.reconcileImages(ctx)
 	case !r.op.Undo:

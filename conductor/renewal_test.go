@@ -156,3 +156,42 @@ func TestRotation_15_3_LeavesOneGenerationOfCertificates(t *testing.T) {
 		}
 	})
 }
+
+func TestRebuildMakesTheNamedNodesAnewAndNoOthers(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		w := newWorld(t, s)
+		w.conduct()
+		c, create := w.create("demo", 1, 2)
+		w.ended(create.UUID)
+		before, err := w.store.Nodes(w.Context(), c.UUID)
+		w.must(err)
+		last := before[c.UUID][2]
+		for n := range 2 {
+			op, err := w.store.RebuildNodes(w.Context(), c.UUID, []string{last.UUID, "gone"}, model.Status.Renewable, store.NewOperation{RequestID: "req-4", Deadline: time.Minute})
+			w.must(err)
+			if ended := w.ended(op.UUID); ended.State != model.OpDone {
+				t.Fatalf("the rebuild ended %s", ended.State)
+			}
+			steps, err := w.store.Steps(w.Context(), op.UUID)
+			w.must(err)
+			rebuilt := 0
+			for _, step := range steps {
+				if step.Name == fake.StepRebuild && step.NodeID != last.UUID {
+					t.Errorf("node %s was rebuilt", step.NodeName)
+				} else if step.Name == fake.StepRebuild && strings.HasPrefix(step.Message, "rebuilt on host") {
+					rebuilt++
+				}
+			}
+			nodes, err := w.store.Nodes(w.Context(), c.UUID)
+			w.must(err)
+			if now := nodes[c.UUID][2]; rebuilt != 1 || now.Rebuilds != n+1 || !strings.HasSuffix(now.Revision, "/"+string(rune('1'+n))) {
+				t.Errorf("rebuilt %d times, the record says %+v", rebuilt, now)
+			}
+			for i, n := range nodes[c.UUID][:2] {
+				if n.Revision != before[c.UUID][i].Revision {
+					t.Errorf("node %s is another one: %s", n.Name, n.Revision)
+				}
+			}
+		}
+	})
+}

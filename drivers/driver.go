@@ -71,7 +71,7 @@ type Info struct {
 	NetworkDrivers []string
 	VolumeDrivers  []string
 	// Operations are the kinds that the driver plans beside Create, Update and
-	// Delete: Upgrade, RotateCA.
+	// Delete: Upgrade, RotateCA, Rebuild.
 	Operations []string
 	// Stub marks a driver that validates and plans but makes no clusters.
 	Stub bool

@@ -2,6 +2,8 @@
 
 package drivers
 
+import "slices"
+
 // Job is all that a driver may know about the work at hand. The values are
 // the driver's own copies, read when the call began. A job for Driver.Health
 // has an empty operation.
@@ -22,22 +24,31 @@ const (
 	Update   = "update"    // bring the cluster to its nodes: join new ones, remove leaving ones
 	Upgrade  = "upgrade"   // rebuild the stale nodes of the operation's groups, a few at a time
 	RotateCA = "rotate-ca" // bring all nodes to the cluster's present authority, a few at a time
+	Rebuild  = "rebuild"   // rebuild the stale ones of the operation's nodes, one at a time
 	Delete   = "delete"    // remove all nodes; the conductor removes the records
 )
 
 // Operation is the work to do.
 type Operation struct {
 	ID   string // uuid
-	Kind string // Create, Update, Upgrade, RotateCA or Delete
+	Kind string // Create, Update, Upgrade, RotateCA, Rebuild or Delete
 	// Undo: remove what this operation half made. For Upgrade and RotateCA:
 	// bring the nodes to where template and authority are again, which is
 	// where they were before.
 	Undo bool
 	// Groups are the ids of the node groups to work on; empty means all.
 	Groups []string
+	// Nodes are the ids of the nodes that a Rebuild is about; empty means all.
+	Nodes []string
 	// MaxBatchSize is how many workers of a group an Upgrade may take out of
 	// service at once, 1 or more.
 	MaxBatchSize int
+}
+
+// Concerns tells whether the operation is about the node: by its group and, if
+// the operation names nodes, by its id.
+func (o *Operation) Concerns(n *Node) bool {
+	return (len(o.Groups) == 0 || slices.Contains(o.Groups, n.GroupID)) && (len(o.Nodes) == 0 || slices.Contains(o.Nodes, n.ID))
 }
 
 // Cluster is the user's specification of a cluster and what was seen of it.

@@ -435,7 +435,7 @@ func (t *trial) recorded() []string {
 
 // renewals are the operations of the driver that rebuild nodes.
 func (s Suite) renewals() []string {
-	return slices.DeleteFunc([]string{drivers.Upgrade, drivers.RotateCA}, func(kind string) bool {
+	return slices.DeleteFunc([]string{drivers.Upgrade, drivers.RotateCA, drivers.Rebuild}, func(kind string) bool {
 		return !slices.Contains(s.New().Info().Operations, kind)
 	})
 }

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/keelson/keelson/drivers"
 	"github.com/keelson/keelson/internal/fault"
@@ -58,7 +57,7 @@ func (d *Driver) Info() drivers.Info {
 		COEs:           d.coes,
 		ServerTypes:    []string{"vm", "bm"},
 		NetworkDrivers: []string{"docker"},
-		Operations:     []string{drivers.Upgrade, drivers.RotateCA},
+		Operations:     []string{drivers.Upgrade, drivers.RotateCA, drivers.Rebuild},
 	}
 }
 
@@ -109,7 +108,7 @@ func (d *Driver) Plan(_ context.Context, job *drivers.Job) ([]drivers.Step, erro
 		return steps, nil
 	case op.Kind == drivers.Create || op.Kind == drivers.Update:
 		return growPlan(fresh, leaving, formed), nil
-	case op.Kind == drivers.Upgrade || op.Kind == drivers.RotateCA:
+	case op.Kind == drivers.Upgrade || op.Kind == drivers.RotateCA || op.Kind == drivers.Rebuild:
 		return renewPlan(op, all), nil
 	}
 	return nil, fault.Permanent(nil, "the fake driver knows no operation %q", op.Kind)
@@ -157,7 +156,7 @@ func renewPlan(op drivers.Operation, nodes []*drivers.Node) []drivers.Step {
 	steps := []drivers.Step{{Name: StepCertificates}}
 	record := drivers.Step{Name: StepRecord, Needs: []drivers.StepKey{steps[0].Key()}}
 	for _, n := range nodes {
-		if len(op.Groups) > 0 && !slices.Contains(op.Groups, n.GroupID) {
+		if !op.Concerns(n) {
 			continue
 		}
 		rebuild := drivers.Step{Name: StepRebuild, NodeID: n.ID, Needs: []drivers.StepKey{steps[max(0, len(steps)-op.MaxBatchSize)].Key()}}

@@ -68,7 +68,7 @@ func (d *Driver) Info() drivers.Info {
 		ServerTypes:    []string{"vm", "bm"},
 		NetworkDrivers: []string{"docker"},
 		VolumeDrivers:  []string{"rexray"},
-		Operations:     []string{drivers.Upgrade, drivers.RotateCA},
+		Operations:     []string{drivers.Upgrade, drivers.RotateCA, drivers.Rebuild},
 	}
 }
 

@@ -4,7 +4,6 @@ package swarm
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/keelson/keelson/drivers"
@@ -57,7 +56,7 @@ func (d *Driver) Plan(_ context.Context, job *drivers.Job) ([]drivers.Step, erro
 		return undoPlan(job), nil
 	case op.Kind == drivers.Create, op.Kind == drivers.Update:
 		return growPlan(job), nil
-	case op.Kind == drivers.Upgrade, op.Kind == drivers.RotateCA:
+	case op.Kind == drivers.Upgrade, op.Kind == drivers.RotateCA, op.Kind == drivers.Rebuild:
 		return renewPlan(job), nil
 	default:
 		return nil, fault.Permanent(nil, "the swarm driver knows no operation %q", op.Kind)
@@ -149,7 +148,7 @@ func renewPlan(job *drivers.Job) plan {
 	for i := range job.Nodes {
 		n := &job.Nodes[i]
 		switch {
-		case len(job.Operation.Groups) > 0 && !slices.Contains(job.Operation.Groups, n.GroupID):
+		case !job.Operation.Concerns(n):
 		case n.Master():
 			masters = append(masters, n)
 		default:

@@ -176,6 +176,7 @@ type Node struct {
 	DiskGiB   int    `gorm:"column:disk_gib"`
 	Image     string `gorm:"size:255"`                     // node image that it is to run
 	Revision  string `gorm:"size:255;not null;default:''"` // what its root was made from, see RootRevision
+	Rebuilds  int    `gorm:"not null;default:0"`           // how often its root was to be made anew as it is
 
 	HostID  *string `gorm:"size:36;index;uniqueIndex:nodes_host_slot"` // the host's uuid
 	Slot    *int    `gorm:"uniqueIndex:nodes_host_slot"`               // which id range of the host is this node's
@@ -192,10 +193,15 @@ type Node struct {
 }
 
 // RootRevision names all that a node's root is made from: its image, the
-// cluster template and the generation of the cluster's authorities. A node
+// cluster template, the generation of the cluster's authorities, and how often
+// it was asked for. A node
 // whose Revision is another one is to be rebuilt.
 func (n *Node) RootRevision(c *Cluster) string {
-	return fmt.Sprintf("%s/%s/%d", n.Image, c.TemplateID, c.CAGeneration)
+	revision := fmt.Sprintf("%s/%s/%d", n.Image, c.TemplateID, c.CAGeneration)
+	if n.Rebuilds > 0 { // else as it always was
+		revision += fmt.Sprintf("/%d", n.Rebuilds)
+	}
+	return revision
 }
 
 // MachineState is what a node's host says of the node's machine, seen from
@@ -406,6 +412,8 @@ type OperationSpec struct {
 	// MaxBatchSize is how many workers of a group may be out of service at
 	// once; 0 means 1.
 	MaxBatchSize int `json:"max_batch_size,omitempty"`
+	// Nodes are the uuids of the nodes to rebuild.
+	Nodes []string `json:"nodes,omitempty"`
 	// Before is what the request changed in the cluster's records, put back
 	// when the operation fails.
 	Before *ClusterBefore `json:"before,omitempty"`

@@ -97,7 +97,7 @@ func (s *Store) NodeBuilt(ctx context.Context, f Fence, nodeUUID, revision strin
 		if err != nil {
 			return err
 		}
-		change := map[string]any{"revision": revision, "updated_at": s.now()}
+		change := map[string]any{"revision": revision, "machine": model.MachineFine, "updated_at": s.now()}
 		if n.State == model.NodeWanted || n.State == model.NodePlaced {
 			change["state"] = model.NodeRunning
 		}

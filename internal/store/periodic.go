@@ -84,7 +84,7 @@ func (s *Store) ForDrivers(ctx context.Context, clusterUUIDs []string) (map[stri
 		return nil, nil, failed(doing, err)
 	}
 	var nodes []model.Node
-	err = s.read(ctx).Select("uuid", "cluster_id", "node_group_id", "name", "ordinal", "role", "state", "image", "revision", "host_id", "address", "coe_id", "machine").
+	err = s.read(ctx).Select("uuid", "cluster_id", "node_group_id", "name", "ordinal", "role", "state", "image", "revision", "rebuilds", "host_id", "address", "coe_id", "machine").
 		Where("cluster_id IN ?", clusterUUIDs).Find(&nodes).Error
 	if err != nil {
 		return nil, nil, failed(doing, err)

@@ -98,6 +98,58 @@ func (s *Store) RotateAuthorities(ctx context.Context, clusterUUID string, allow
 	return operation, nil
 }
 
+// RebuildNodes asks for the roots of these ready nodes to be made anew from what
+// they are made from. Those that are gone or not ready are left out; when none
+// is left nothing changes and both results are nil. Cluster and the groups of
+// the nodes become UPDATE_IN_PROGRESS. A rebuild that fails is not undone: what
+// it has not come to stays stale, and the next one goes on.
+//
+// allowed is asked with the cluster's locked status; when it says no nothing
+// changes and ErrStatus (a *StatusError) is returned. ErrNotFound.
+func (s *Store) RebuildNodes(ctx context.Context, clusterUUID string, nodeUUIDs []string, allowed func(model.Status) bool, op NewOperation) (*model.Operation, error) {
+	var operation *model.Operation
+	err := s.write(ctx, "rebuild nodes", func(tx *gorm.DB) error {
+		operation = nil
+		c, err := lockCluster(tx, clusterUUID)
+		if err != nil {
+			return err
+		}
+		if !allowed(c.Status) {
+			return &StatusError{Status: c.Status}
+		}
+		var nodes []model.Node
+		err = tx.Clauses(forUpdate).Where("cluster_id = ? AND uuid IN ? AND state = ?", clusterUUID, nodeUUIDs, model.NodeReady).Order("id").Find(&nodes).Error
+		if err != nil || len(nodes) == 0 {
+			return err
+		}
+		spec := model.OperationSpec{}
+		for _, n := range nodes {
+			spec.Nodes = append(spec.Nodes, n.UUID)
+			if !slices.Contains(spec.NodeGroups, n.NodeGroupID) {
+				spec.NodeGroups = append(spec.NodeGroups, n.NodeGroupID)
+			}
+		}
+		err = tx.Model(&model.Node{}).Where("uuid IN ?", spec.Nodes).Updates(map[string]any{"rebuilds": gorm.Expr("rebuilds + 1"), "updated_at": s.now()}).Error
+		if err != nil {
+			return err
+		}
+		change := s.status(model.UpdateInProgress, nil)
+		if err := tx.Model(&model.Cluster{}).Where("uuid = ?", clusterUUID).Updates(change).Error; err != nil {
+			return err
+		}
+		err = tx.Model(&model.NodeGroup{}).Where("uuid IN ? AND status <> ?", spec.NodeGroups, model.DeleteInProgress).Updates(change).Error
+		if err != nil {
+			return err
+		}
+		operation, err = s.newOperation(tx, c, model.OpRebuild, spec, op)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return operation, nil
+}
+
 // beginUpdate locks the cluster, asks whether it may be changed in its status
 // and makes it UPDATE_IN_PROGRESS.
 func (s *Store) beginUpdate(tx *gorm.DB, clusterUUID string, allowed func(model.Status) bool) (*model.Cluster, error) {

@@ -9,7 +9,7 @@ import (
 )
 
 // migrate202611232210 makes the tables of events, of autoscaling and of usage,
-// notes which node groups grow by themselves, and when the usage of clusters is
+// notes which node groups grow by themselves, how often nodes were rebuilt, and when the usage of clusters is
 // to be looked at again.
 func migrate202611232210(tx *gorm.DB) error {
 	type cluster struct {
@@ -17,6 +17,9 @@ func migrate202611232210(tx *gorm.DB) error {
 	}
 	type nodeGroup struct {
 		Autoscale *bool
+	}
+	type node struct {
+		Rebuilds int `gorm:"not null;default:0"`
 	}
 	type event struct {
 		ID          int64     `gorm:"primaryKey;index:events_cluster,priority:2"`
@@ -63,6 +66,7 @@ func migrate202611232210(tx *gorm.DB) error {
 	}{
 		{"clusters", &cluster{}, "NextSample", "idx_clusters_next_sample"},
 		{"node_groups", &nodeGroup{}, "Autoscale", ""},
+		{"nodes", &node{}, "Rebuilds", ""},
 	} {
 		m := tx.Table(column.table).Migrator()
 		if !m.HasColumn(column.row, column.field) {
