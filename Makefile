@@ -49,12 +49,14 @@ install: build ## Install below DESTDIR and PREFIX (/usr/local), sample configur
 	cp -R templates $(DESTDIR)$(PREFIX)/share/keelson/
 	if [[ -d etc/systemd ]]; then install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system etc/systemd/*; fi
 
-.PHONY: generate genconfig genpolicy
-generate: genconfig genpolicy ## Write the files that are made from the code anew
+.PHONY: generate genconfig genpolicy gencli
+generate: genconfig genpolicy gencli ## Write the files that are made from the code anew
 genconfig:
 	test/lint/generated.sh --write etc/keelson/keelson.conf.sample
 genpolicy:
 	test/lint/generated.sh --write etc/keelson/policy.yaml.sample
+gencli:
+	test/lint/generated.sh --write docs/cli-reference.md
 
 .PHONY: fmt
 fmt: ## Format the Go code

@@ -116,6 +116,7 @@ func (a *app) root() *cobra.Command {
 	group("change", a.growCommand(), a.resizeCommand(), a.autoscaleCommand(), a.rebuildCommand(), a.repairCommand(), a.upgradeCommand())
 	group("use", a.credentialsCommand(), a.envCommand())
 	group("more", a.templatesCommand(), a.quotasCommand(), a.versionCommand())
+	root.AddCommand(a.referenceCommand())
 	root.SetHelpCommandGroupID("more")
 	root.SetCompletionCommandGroupID("more")
 	return root

@@ -134,21 +134,13 @@ func TestAmbiguousName(t *testing.T) {
 
 // TestWaiting ends as the operation ends, and can be left at any time.
 func TestWaiting(t *testing.T) {
-	p := somebody(t)
+	p := somebodyElsewhere(t)
 	p.template("swarm", "node")
 	p.template("broken", "missing")
-
-	p.removed("bad")
-	failed := p.run("create", "bad", "--template", "broken", "--wait")
-	if failed.code != 4 || !strings.Contains(failed.err, "CREATE_FAILED") || !strings.Contains(failed.err, "missing") {
-		t.Errorf("a create that failed: %+v", failed)
-	}
-	p.fails(4, "CREATE_FAILED", "get", "bad", "--wait")
-
 	p.removed("slow")
 	p.cloud.hostAnswers(t, false)
-	defer p.cloud.hostAnswers(t, true)
 	p.fails(5, "goes on", "create", "slow", "--template", "swarm", "--wait", "--timeout", "300ms")
+	p.fails(1, "keelson get slow --wait", "credentials", "slow")
 
 	waits := p.command("get", "slow", "--wait")
 	var said strings.Builder
@@ -175,6 +167,13 @@ func TestWaiting(t *testing.T) {
 	if got := p.field("slow", "status"); got != "CREATE_COMPLETE" {
 		t.Errorf("in the end it is %s", got)
 	}
+
+	p.removed("bad")
+	failed := p.run("create", "bad", "--template", "broken", "--wait")
+	if failed.code != 4 || !strings.Contains(failed.err, "CREATE_FAILED") || !strings.Contains(failed.err, "missing") {
+		t.Errorf("a create that failed: %+v", failed)
+	}
+	p.fails(4, "CREATE_FAILED", "get", "bad", "--wait")
 }
 
 func eventually(t *testing.T, what string, check func() bool) {

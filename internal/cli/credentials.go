@@ -3,6 +3,8 @@
 package cli
 
 import (
+	"archive/zip"
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -14,10 +16,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -25,14 +29,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keelson/keelson/api/v1"
+	"github.com/keelson/keelson/templates/bundle"
 )
 
-// Files of saved credentials, besides those that shells load.
+// Files of saved credentials; beside them are what shells load and a Docker
+// context.
 const (
-	caFile   = "ca.pem"
-	certFile = "cert.pem"
-	keyFile  = "key.pem"
-	noteFile = "cluster.json" // what they are for
+	caFile   = bundle.CAFile
+	certFile = bundle.CertFile
+	keyFile  = bundle.KeyFile
+	noteFile = "cluster.json" // which cluster they are for
 )
 
 // note says which cluster saved credentials are for.
@@ -49,7 +55,7 @@ type saved struct {
 }
 
 func (a *app) credentialsCommand() *cobra.Command {
-	var dir string
+	var dir, archive string
 	var force bool
 	var ttl time.Duration
 	c := a.printing(&cobra.Command{
@@ -61,12 +67,14 @@ this machine; the cluster's authority signs the certificate. All files are reada
 alone. Whoever has them administers the cluster.`,
 		Example: `  keelson credentials demo
   keelson credentials demo --dir ./demo
-  source ./demo/docker.env; docker info`,
+  source ./demo/docker.env; docker info
+  keelson credentials demo --zip demo.zip --ttl 8h`,
 		Args:              oneArgument,
 		ValidArgsFunction: a.completeClusters,
 	})
 	c.Flags().StringVarP(&dir, "dir", "d", "", "directory for the files (default: one of keelson's own, which keelson env uses too)")
-	c.Flags().BoolVar(&force, "force", false, "replace credentials that are in --dir")
+	c.Flags().StringVar(&archive, "zip", "", "write all into this zip archive instead")
+	c.Flags().BoolVar(&force, "force", false, "replace credentials that are in --dir, or the archive")
 	c.Flags().DurationVar(&ttl, "ttl", 0, "how long the certificate is good, such as 8h (default: as the service says)")
 	_ = c.MarkFlagDirname("dir")
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -77,6 +85,9 @@ alone. Whoever has them administers the cluster.`,
 		cluster, err := s.cluster(c.Context(), args[0])
 		if err != nil {
 			return err
+		}
+		if archive != "" {
+			return a.zip(c.Context(), s, cluster, archive, ttl, force)
 		}
 		if dir == "" {
 			if dir, err = s.login.shelf(cluster.Name, cluster.UUID, args[0]); err != nil {
@@ -105,6 +116,26 @@ alone. Whoever has them administers the cluster.`,
 		return nil
 	}
 	return c
+}
+
+// zip writes a bundle into an archive.
+func (a *app) zip(ctx context.Context, s *service, cluster *v1.Cluster, file string, ttl time.Duration, force bool) error {
+	if _, err := os.Stat(file); err == nil && !force {
+		return usage("%s exists already", file).next("--force replaces it")
+	}
+	made, err := s.bundle(ctx, cluster, ttl)
+	if err != nil {
+		return err
+	}
+	var content bytes.Buffer
+	if err := made.WriteZip(&content); err != nil {
+		return err
+	}
+	if err := writePrivate(file, content.Bytes()); err != nil {
+		return fmt.Errorf("saving the credentials: %w", err)
+	}
+	a.say("The credentials of %s are in %s; the certificate ends %s.", cluster.Name, file, made.ExpiresOn())
+	return nil
 }
 
 // shelf is the directory where keelson keeps credentials of a cluster: that of
@@ -178,6 +209,30 @@ func readNote(dir string) (*note, error) {
 
 // credentials has a certificate made for a new key, and saves both.
 func (s *service) credentials(ctx context.Context, cluster *v1.Cluster, dir string, ttl time.Duration) (*saved, error) {
+	made, err := s.bundle(ctx, cluster, ttl)
+	if err != nil {
+		return nil, err
+	}
+	files, err := made.Files()
+	if err != nil {
+		return nil, err
+	}
+	got := &saved{note{cluster.UUID, cluster.Name, made.Host}, dir}
+	about, err := json.MarshalIndent(got.note, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	if err := writeAll(dir, append(files, bundle.File{Name: noteFile, Content: append(about, '\n')})); err != nil {
+		return nil, fmt.Errorf("saving the credentials: %w", err)
+	}
+	if got.dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
+	return got, nil
+}
+
+// bundle makes a key and has it certified.
+func (s *service) bundle(ctx context.Context, cluster *v1.Cluster, ttl time.Duration) (*bundle.Bundle, error) {
 	if cluster.APIAddress == nil || *cluster.APIAddress == "" {
 		f := &failure{code: codeFailed, message: fmt.Sprintf("cluster %s has no address yet: it is %s", cluster.Name, cluster.Status)}
 		return nil, f.next("keelson get %s --wait waits until it is ready", cluster.Name)
@@ -186,29 +241,79 @@ func (s *service) credentials(ctx context.Context, cluster *v1.Cluster, dir stri
 	if err != nil {
 		return nil, fmt.Errorf("making a key: %w", err)
 	}
-	var authority, signed v1.Certificate
-	if _, err := s.call(ctx, http.MethodGet, "/certificates/"+cluster.UUID, nil, &authority); err != nil {
-		return nil, err
-	}
-	if _, err := s.call(ctx, http.MethodPost, "/certificates", map[string]string{"cluster_uuid": cluster.UUID, "csr": string(request)}, &signed); err != nil {
-		return nil, err
-	}
-	got := &saved{note{cluster.UUID, cluster.Name, *cluster.APIAddress}, dir}
-	about, err := json.MarshalIndent(got.note, "", "  ")
+	made := &bundle.Bundle{Cluster: cluster.Name, ClusterID: cluster.UUID, Host: *cluster.APIAddress, Key: key, MadeAt: time.Now()}
+	made.CA, made.Certificate, err = s.certify(ctx, cluster.UUID, request, ttl)
 	if err != nil {
 		return nil, err
 	}
-	files := map[string][]byte{
-		caFile: []byte(authority.PEM), certFile: []byte(signed.PEM), keyFile: key,
-		noteFile: append(about, '\n'),
+	block, _ := pem.Decode(made.Certificate)
+	if block == nil {
+		return nil, errors.New("the service answered with something that is no certificate")
 	}
-	if err := writeAll(dir, files); err != nil {
-		return nil, fmt.Errorf("saving the credentials: %w", err)
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("reading the certificate: %w", err)
 	}
-	if got.dir, err = filepath.Abs(dir); err != nil {
-		return nil, err
+	made.Expires = cert.NotAfter
+	return made, nil
+}
+
+// certify has the request signed, by one call where the service is Keelson.
+func (s *service) certify(ctx context.Context, cluster string, request []byte, ttl time.Duration) (ca, cert []byte, err error) {
+	asked := v1.BundleRequest{CSR: string(request), TTLSeconds: int(ttl.Seconds())}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	answer, err := s.send(ctx, http.MethodPost, clusterPath(cluster, "credentials", "bundle"), asked, http.Header{"Accept": {"application/zip"}})
+	if err == nil {
+		defer func() { _ = answer.Body.Close() }()
+		content, err := io.ReadAll(io.LimitReader(answer.Body, maxBundle))
+		if err != nil {
+			return nil, nil, fmt.Errorf("reading the credentials: %w", err)
+		}
+		return certificatesIn(content)
 	}
-	return got, nil
+	if ttl != 0 || !answered(err, http.StatusNotFound) && !answered(err, http.StatusMethodNotAllowed) {
+		return nil, nil, err
+	}
+	var authority, signed v1.Certificate
+	if _, err := s.call(ctx, http.MethodGet, "/certificates/"+cluster, nil, &authority); err != nil {
+		return nil, nil, err
+	}
+	if _, err := s.call(ctx, http.MethodPost, "/certificates", map[string]string{"cluster_uuid": cluster, "csr": string(request)}, &signed); err != nil {
+		return nil, nil, err
+	}
+	return []byte(authority.PEM), []byte(signed.PEM), nil
+}
+
+// maxBundle is more than any bundle has, in bytes.
+const maxBundle = 1 << 20
+
+// certificatesIn takes the certificates out of a bundle; the rest is rendered
+// here, where the key is.
+func certificatesIn(archive []byte) (ca, cert []byte, err error) {
+	files, err := zip.NewReader(bytes.NewReader(archive), int64(len(archive)))
+	if err != nil {
+		return nil, nil, fmt.Errorf("the credentials are no zip archive: %w", err)
+	}
+	found := map[string][]byte{}
+	for _, f := range files.File {
+		name := path.Base(f.Name)
+		if name != bundle.CAFile && name != bundle.CertFile {
+			continue
+		}
+		content, err := f.Open()
+		if err != nil {
+			return nil, nil, fmt.Errorf("the credentials: %w", err)
+		}
+		found[name], err = io.ReadAll(io.LimitReader(content, maxBundle))
+		if err := errors.Join(err, content.Close()); err != nil {
+			return nil, nil, fmt.Errorf("the credentials: %w", err)
+		}
+	}
+	if len(found) != 2 {
+		return nil, nil, errors.New("the credentials lack a certificate")
+	}
+	return found[bundle.CAFile], found[bundle.CertFile], nil
 }
 
 // newKey makes a private key, and the request for its certificate. The

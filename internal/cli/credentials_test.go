@@ -3,6 +3,7 @@
 package cli_test
 
 import (
+	"archive/zip"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -55,7 +56,7 @@ func TestCredentials(t *testing.T) {
 			t.Errorf("%s has mode %v (%v)", f.Name(), info.Mode(), err)
 		}
 	}
-	for _, want := range []string{"ca.pem", "cert.pem", "key.pem"} {
+	for _, want := range []string{"ca.pem", "cert.pem", "key.pem", "docker.env", "docker.fish", "docker.ps1", "docker.cmd", "README.md", "locked.dockercontext"} {
 		if !slices.Contains(names, want) {
 			t.Errorf("there are %v, without %s", names, want)
 		}
@@ -74,12 +75,22 @@ func TestCredentials(t *testing.T) {
 		t.Errorf("the cluster's authority did not sign the certificate: %v", err)
 	}
 
-	p.cloud.hostAnswers(t, false)
-	defer p.cloud.hostAnswers(t, true)
-	p.removed("unready")
-	p.must("create", "unready", "--template", "swarm")
-	p.fails(1, "keelson get unready --wait", "credentials", "unready")
-	p.cloud.hostAnswers(t, true)
+	short := filepath.Join(p.home, "short")
+	p.must("credentials", "locked", "--dir", short, "--ttl", "10m")
+	if pair, err = tls.LoadX509KeyPair(filepath.Join(short, "cert.pem"), filepath.Join(short, "key.pem")); err != nil || time.Until(pair.Leaf.NotAfter) > 10*time.Minute {
+		t.Errorf("a certificate for ten minutes: %v", err)
+	}
+	archive := filepath.Join(p.home, "locked.zip")
+	p.must("credentials", "locked", "--zip", archive)
+	p.fails(2, "--force", "credentials", "locked", "--zip", archive)
+	contents, err := zip.OpenReader(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = contents.Close() }()
+	if len(contents.File) != len(names)-1 || contents.File[0].Mode().Perm() != 0o600 {
+		t.Errorf("the archive has %d files, want as many as %v without the note", len(contents.File), names)
+	}
 }
 
 // engine is a server that takes one certificate, as a cluster's Docker does.
@@ -155,8 +166,8 @@ func TestEnvInShells(t *testing.T) {
 	// Saved credentials that are good need nobody else.
 	p = p.with("OS_AUTH_URL=http://127.0.0.1:1/v3", "DIRECTORY="+dir)
 	want := "1|" + e.address + "|" + dir + "|demo\n"
-	const print = `printf '%s|%s|%s|%s\n' "$DOCKER_TLS_VERIFY" "$DOCKER_HOST" "$DOCKER_CERT_PATH" "$KEELSON_CLUSTER"`
-	const gone = `test -z "$DOCKER_HOST$DOCKER_CERT_PATH$DOCKER_TLS_VERIFY$KEELSON_CLUSTER" && echo gone`
+	const print = `printf '%s|%s|%s|%s\n' "$DOCKER_TLS_VERIFY" "$DOCKER_HOST" "$DOCKER_CERT_PATH" "$KEELSON_CLUSTER_NAME"`
+	const gone = `test -z "$DOCKER_HOST$DOCKER_CERT_PATH$DOCKER_TLS_VERIFY$KEELSON_CLUSTER_NAME" && echo gone`
 	for shell, script := range map[string]string{
 		"bash": `set -e; eval "$(keelson env demo --dir "$DIRECTORY")"; ` + print + `; eval "$(keelson env --unset)"; ` + gone,
 		"zsh":  `set -e; eval "$(keelson env demo --dir "$DIRECTORY")"; ` + print + `; eval "$(keelson env --unset)"; ` + gone,
@@ -193,9 +204,9 @@ func TestEnvText(t *testing.T) {
 	dir := filepath.Join(p.home, "it’s 'mine'")
 	p.save(e, dir, "demo", "u-1")
 	for shell, want := range map[string]string{
-		"powershell": "$Env:DOCKER_TLS_VERIFY = '1'\n$Env:DOCKER_HOST = '" + e.address + "'\n$Env:DOCKER_CERT_PATH = '" + p.home + "/it’’s ''mine'''\n$Env:KEELSON_CLUSTER = 'demo'\n",
-		"cmd":        "SET \"DOCKER_TLS_VERIFY=1\"\nSET \"DOCKER_HOST=" + e.address + "\"\nSET \"DOCKER_CERT_PATH=" + dir + "\"\nSET \"KEELSON_CLUSTER=demo\"\n",
-		"tcsh":       "setenv DOCKER_TLS_VERIFY '1';\nsetenv DOCKER_HOST '" + e.address + "';\nsetenv DOCKER_CERT_PATH '" + p.home + "/it’s '\\''mine'\\''';\nsetenv KEELSON_CLUSTER 'demo';\n",
+		"powershell": "$Env:DOCKER_TLS_VERIFY = '1'\n$Env:DOCKER_HOST = '" + e.address + "'\n$Env:DOCKER_CERT_PATH = '" + p.home + "/it’’s ''mine'''\n$Env:KEELSON_CLUSTER_NAME = 'demo'\n",
+		"cmd":        "SET \"DOCKER_TLS_VERIFY=1\"\nSET \"DOCKER_HOST=" + e.address + "\"\nSET \"DOCKER_CERT_PATH=" + dir + "\"\nSET \"KEELSON_CLUSTER_NAME=demo\"\n",
+		"tcsh":       "setenv DOCKER_TLS_VERIFY '1';\nsetenv DOCKER_HOST '" + e.address + "';\nsetenv DOCKER_CERT_PATH '" + p.home + "/it’s '\\''mine'\\''';\nsetenv KEELSON_CLUSTER_NAME 'demo';\n",
 	} {
 		if got := p.must("env", "demo", "--dir", dir, "--shell", shell); got != want {
 			t.Errorf("%s: %q, want %q", shell, got, want)

@@ -22,7 +22,7 @@ var shells = []string{"bash", "zsh", "sh", "fish", "powershell", "cmd", "tcsh"}
 
 // variables that docker, docker compose and docker-compose read, and one that
 // tells the user's prompt where they are.
-var variables = []string{"DOCKER_TLS_VERIFY", "DOCKER_HOST", "DOCKER_CERT_PATH", "KEELSON_CLUSTER"}
+var variables = []string{"DOCKER_TLS_VERIFY", "DOCKER_HOST", "DOCKER_CERT_PATH", "KEELSON_CLUSTER_NAME"}
 
 func (a *app) envCommand() *cobra.Command {
 	var shell, dir string
@@ -73,7 +73,7 @@ keelson credentials.`,
 		}
 		for _, v := range variables {
 			value := map[string]string{
-				"DOCKER_TLS_VERIFY": "1", "DOCKER_HOST": got.DockerHost, "DOCKER_CERT_PATH": got.dir, "KEELSON_CLUSTER": got.Name,
+				"DOCKER_TLS_VERIFY": "1", "DOCKER_HOST": got.DockerHost, "DOCKER_CERT_PATH": got.dir, "KEELSON_CLUSTER_NAME": got.Name,
 			}[v]
 			_, _ = fmt.Fprintln(a.Out, setLine(shell, v, value))
 		}

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+
+	"github.com/keelson/keelson/templates/bundle"
 )
 
 // writePrivate writes a file that only its owner can read, at once: a reader
@@ -35,7 +37,7 @@ func private(info fs.FileInfo) bool {
 
 // writeAll puts private files into the directory, which is made if need be.
 // They are all written before the first takes the place of an old one.
-func writeAll(dir string, files map[string][]byte) (err error) {
+func writeAll(dir string, files []bundle.File) (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -44,13 +46,13 @@ func writeAll(dir string, files map[string][]byte) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(staging)) }()
-	for name, content := range files {
-		if err := writePrivate(filepath.Join(staging, name), content); err != nil {
+	for _, f := range files {
+		if err := writePrivate(filepath.Join(staging, f.Name), f.Content); err != nil {
 			return err
 		}
 	}
-	for name := range files {
-		if err := os.Rename(filepath.Join(staging, name), filepath.Join(dir, name)); err != nil {
+	for _, f := range files {
+		if err := os.Rename(filepath.Join(staging, f.Name), filepath.Join(dir, f.Name)); err != nil {
 			return err
 		}
 	}

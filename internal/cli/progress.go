@@ -46,10 +46,16 @@ func (l *lines) show(o *v1.Operation) {
 	if o == nil {
 		return
 	}
-	if l.said[o.UUID] != o.State {
-		l.said[o.UUID] = o.State
-		l.line(time.Now(), "%s %s: %s", o.Kind, l.job.name, o.State)
+	state := func() {
+		if l.said[o.UUID] != o.State {
+			l.said[o.UUID] = o.State
+			l.line(time.Now(), "%s %s: %s", o.Kind, l.job.name, o.State)
+		}
 	}
+	if underWay(o) {
+		state()
+	}
+	defer state()
 	for _, s := range o.Steps {
 		key := o.UUID + "/" + s.Name + "/" + s.Node
 		state := s.State

@@ -265,7 +265,28 @@ type person struct {
 // somebody is the user demo.
 func somebody(t *testing.T) *person {
 	t.Helper()
-	p := &person{T: t, cloud: shared, home: t.TempDir()}
+	return userOf(t, shared)
+}
+
+// somebodyElsewhere is the user demo of a cloud whose host may fail: hosts that
+// do are given no nodes for a while.
+func somebodyElsewhere(t *testing.T) *person {
+	t.Helper()
+	c, err := newCloud(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.end(); err != nil {
+			t.Error(err)
+		}
+	})
+	return userOf(t, c)
+}
+
+func userOf(t *testing.T, c *cloud) *person {
+	t.Helper()
+	p := &person{T: t, cloud: c, home: t.TempDir()}
 	p.env = []string{
 		"HOME=" + p.home, "PATH=" + filepath.Dir(keelson) + ":" + os.Getenv("PATH"), "LANG=C.UTF-8", "TERM=xterm", "SHELL=/bin/bash",
 		"OS_AUTH_URL=" + p.cloud.keystone, "OS_USERNAME=demo", "OS_PASSWORD=demo", "OS_PROJECT_NAME=demo",

@@ -10,13 +10,13 @@ cd "$(dirname "$0")/../.."
 write='' only=''
 [[ ${1:-} != --write ]] || { write=1 && only=${2:-}; }
 
-keelsond() { go run -tags "${GO_BUILD_TAGS-libvirt_dlopen}" ./cmd/keelsond "$@"; }
+run() { go run -tags "${GO_BUILD_TAGS-libvirt_dlopen}" ./cmd/"$@"; }
 
 bad=0
 while read -r file command; do
 	[[ -z $only || $file == "$only" ]] || continue
 	# shellcheck disable=SC2086 # a command line
-	fresh=$(keelsond $command && echo .) # the dot keeps the last line's end
+	fresh=$(run $command && echo .) # the dot keeps the last line's end
 	if [[ $write ]]; then
 		printf '%s' "${fresh%.}" >"$file"
 	elif ! diff -u "$file" <(printf '%s' "${fresh%.}") >&2; then
@@ -24,7 +24,8 @@ while read -r file command; do
 		bad=1
 	fi
 done <<'EOT'
-etc/keelson/keelson.conf.sample config sample
-etc/keelson/policy.yaml.sample policy sample
+etc/keelson/keelson.conf.sample keelsond config sample
+etc/keelson/policy.yaml.sample keelsond policy sample
+docs/cli-reference.md keelson reference
 EOT
 exit $bad
