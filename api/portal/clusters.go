@@ -202,15 +202,25 @@ func (p *Portal) events(r *http.Request, s *session, cluster string) ([]v1.Event
 		if err := p.service.ask(r, s, http.MethodGet, path, nil, &page); err != nil {
 			return nil, err
 		}
-		last = append(last, page.Events...)
+		for _, e := range page.Events {
+			if worthTelling(&e) {
+				last = append(last, e)
+			}
+		}
 		last = last[max(0, len(last)-eventsShown):]
-		if len(page.Events) < perPage {
+		if len(page.Events) == 0 { // an operator may allow pages smaller than we ask for
 			break
 		}
 		after = page.Events[len(page.Events)-1].ID
 	}
 	slices.Reverse(last)
 	return last, nil
+}
+
+// worthTelling leaves out what another event says as well: that a step began,
+// and the status that an operation brings.
+func worthTelling(e *v1.Event) bool {
+	return e.Kind != v1.EventStepStart && (e.Kind != v1.EventClusterStatus || e.Level != v1.LevelInfo)
 }
 
 // refusedWith tells whether the API said no with one of the statuses.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/keelson/keelson/api/v1"
 )
 
@@ -66,6 +68,7 @@ var functions = template.FuncMap{
 	"health":   healthChip,
 	"state":    stateChip,
 	"word":     words,
+	"step":     stepName,
 	"text":     text,
 	"iso":      func(t any) string { at, _ := moment(t); return at.UTC().Format(time.RFC3339) },
 	"stamp":    func(t any) string { at, _ := moment(t); return at.UTC().Format("2 Jan 15:04:05 UTC") },
@@ -73,10 +76,11 @@ var functions = template.FuncMap{
 	"level":    level,
 	"percent":  percent,
 	"gib":      func(mib int) string { return trim(float64(mib)/1024) + " GiB" },
+	"gibs":     func(mib int) float64 { return float64(mib) / 1024 },
 	"number":   trim,
 	"sub":      func(a, b int) int { return a - b },
 	"has":      func(all []string, one string) bool { return slices.Contains(all, one) },
-	"short":    func(s string) string { return s[:min(8, len(s))] },
+	"host":     hostName,
 	"shells":   shells,
 	"dict":     dict,
 	"deletion": func(status string) bool { return strings.HasPrefix(status, "DELETE_IN") },
@@ -169,6 +173,31 @@ func words(s string) string {
 		return s
 	}
 	return strings.ToUpper(s[:1]) + s[1:]
+}
+
+// hostName is what a node's host is called. Tenants are told a tag that is the
+// same for all nodes there; its beginning tells them apart.
+func hostName(name *string) string {
+	text := text(name, "–")
+	if uuid.Validate(text) == nil {
+		return text[:8]
+	}
+	return text
+}
+
+// stepNames are the names of steps for people; what drivers name otherwise is
+// shown in their words.
+var stepNames = map[string]string{
+	"certificates": "Make the certificates", "node.place": "Find a host", "node.start": "Start the node", "node.rebuild": "Rebuild the node",
+	"node.delete": "Remove the node", "coe.form": "Form the cluster", "coe.join": "Join the cluster", "coe.leave": "Leave the cluster",
+	"coe.restore": "Bring the cluster back", "cluster.record": "Write it down",
+}
+
+func stepName(name string) string {
+	if text := stepNames[name]; text != "" {
+		return text
+	}
+	return words(name)
 }
 
 // level makes the level of an event a chip's kind.
@@ -320,10 +349,10 @@ type shell struct{ ID, Name, Commands string }
 func shells(cluster string) []shell {
 	name := unsafeInName.ReplaceAllString(cluster, "_")
 	return []shell{
-		{"bash", "bash, zsh, sh", "unzip " + name + ".zip -d " + name + "\nsource " + name + "/docker.env\ndocker info"},
-		{"fish", "fish", "unzip " + name + ".zip -d " + name + "\nsource " + name + "/docker.fish\ndocker info"},
-		{"powershell", "PowerShell", "Expand-Archive " + name + ".zip " + name + "\n. ./" + name + "/docker.ps1\ndocker info"},
-		{"cmd", "Windows cmd", "tar -xf " + name + ".zip -C " + name + "\ncall " + name + "\\docker.cmd\ndocker info"},
-		{"context", "Docker context", "unzip " + name + ".zip -d " + name + "\ndocker context import " + name + " " + name + "/" + name + ".dockercontext\ndocker --context " + name + " info"},
+		{"bash", "bash, zsh", "unzip " + name + ".zip\nsource " + name + "/docker.env\ndocker info"},
+		{"fish", "fish", "unzip " + name + ".zip\nsource " + name + "/docker.fish\ndocker info"},
+		{"powershell", "PowerShell", "Expand-Archive " + name + ".zip .\n. ./" + name + "/docker.ps1\ndocker info"},
+		{"cmd", "Windows cmd", "tar -xf " + name + ".zip\ncall " + name + "\\docker.cmd\ndocker info"},
+		{"context", "Docker context", "unzip " + name + ".zip\ndocker context import " + name + " " + name + "/" + name + ".dockercontext\ndocker --context " + name + " info"},
 	}
 }

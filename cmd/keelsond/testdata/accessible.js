@@ -52,6 +52,10 @@
     if (shown(e) && box.width && Math.min(label?.width ?? 0, label?.height ?? 0) < 24) say(e, `a target of ${Math.round(box.width)}×${Math.round(box.height)}`);
   }
 
+  for (const e of all("input:not([type=hidden],[type=checkbox],[type=radio]),select,textarea")) {
+    if (shown(e) && e.getBoundingClientRect().width < 120) say(e, "a field too narrow to write in");
+  }
+
   // Contrast of every text with what is behind it.
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const rgba = (colour) => {
