@@ -24,9 +24,9 @@ func (r *runner) job(ctx context.Context) (*drivers.Job, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading cluster %s: %w", r.op.ClusterID, err)
 	}
-	template, err := r.Store.Template(ctx, everything, cluster.TemplateID)
+	template, err := r.templateOf(ctx, cluster)
 	if err != nil {
-		return nil, fmt.Errorf("reading cluster template %s: %w", cluster.TemplateID, err)
+		return nil, err
 	}
 	groups, err := r.Store.NodeGroups(ctx, cluster.UUID)
 	if err != nil {
@@ -47,6 +47,21 @@ func (r *runner) job(ctx context.Context) (*drivers.Job, error) {
 	bound := &services{runner: r, cluster: cluster}
 	job.Services = drivers.Services{Nodes: bound, Certificates: r.Certificates.Of(cluster), Records: bound}
 	return job, nil
+}
+
+// templateOf returns the cluster's template. What clusters are made from can not
+// be changed while they are there, so one look is enough.
+func (r *runner) templateOf(ctx context.Context, cluster *model.Cluster) (*model.ClusterTemplate, error) {
+	r.templates.Lock()
+	defer r.templates.Unlock()
+	if r.template == nil || r.template.UUID != cluster.TemplateID {
+		template, err := r.Store.Template(ctx, everything, cluster.TemplateID)
+		if err != nil {
+			return nil, fmt.Errorf("reading cluster template %s: %w", cluster.TemplateID, err)
+		}
+		r.template = template
+	}
+	return r.template, nil
 }
 
 // describe makes a job of a cluster's records, without operation and services.

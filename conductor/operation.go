@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/keelson/keelson/drivers"
@@ -32,6 +33,9 @@ type runner struct {
 	op     *model.Operation
 	fence  store.Fence
 	driver planner
+
+	templates sync.Mutex
+	template  *model.ClusterTemplate // see templateOf
 
 	// calls is the context of step calls and of their lines in the journal. It
 	// outlives the work when the conductor shuts down: a call is not cut off in
@@ -67,13 +71,23 @@ func (r *runner) run(ctx context.Context) string {
 		})
 	}()
 	err := r.attempt(work)
+	for pause := r.opts.RetryFirst; errors.Is(err, store.ErrUnavailable) && work.Err() == nil; pause = min(2*pause, r.opts.RetryMost) {
+		r.log.Warn("the database is away, the operation waits", "error", err, "in", pause)
+		if err = sleep(work, jitter(pause)); err == nil {
+			err = r.attempt(work)
+		}
+	}
 	cut(nil)
 	<-kept
 
 	// The outcome is written even while the conductor shuts down.
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.opts.ShutdownTimeout)
 	defer cancel()
-	if err := r.end(last, err); err != nil {
+	ended := r.end(last, err)
+	for errors.Is(ended, store.ErrUnavailable) && sleep(last, r.opts.RetryFirst) == nil {
+		ended = r.end(last, err)
+	}
+	if err := ended; err != nil {
 		r.log.Error("could not end the operation: when its lease runs out, a conductor takes it again", "error", err)
 		return OutcomeLost
 	}
@@ -195,7 +209,7 @@ func (r *runner) work(ctx context.Context) error {
 		begun[key] = s.StartedAt
 	}
 	err = takeAll(ctx, plan, done, r.opts.StepsAtOnce, func(ctx context.Context, s drivers.Step) error {
-		return r.take(ctx, s, begun[s.Key()])
+		return r.take(ctx, job, s, begun[s.Key()])
 	})
 	if err != nil || r.op.Kind != model.OpRotateCA {
 		return err
@@ -206,8 +220,9 @@ func (r *runner) work(ctx context.Context) error {
 }
 
 // take calls one step until it is done, fails for good or runs out of time,
-// and keeps its line in the journal.
-func (r *runner) take(ctx context.Context, step drivers.Step, begun time.Time) (taken error) {
+// and keeps its line in the journal. planned is the job that the step was
+// planned for.
+func (r *runner) take(ctx context.Context, planned *drivers.Job, step drivers.Step, begun time.Time) (taken error) {
 	timeout := step.Timeout
 	if timeout == 0 {
 		timeout = r.opts.StepTimeout
@@ -218,9 +233,7 @@ func (r *runner) take(ctx context.Context, step drivers.Step, begun time.Time) (
 	}
 	line := model.Step{OperationID: r.op.UUID, Name: step.Name, NodeID: step.NodeID, Undo: r.op.Undo, State: model.StepRunning, StartedAt: begun}
 	where := "the cluster"
-	if job, err := r.job(ctx); err != nil {
-		return err
-	} else if node := job.Node(step.NodeID); node != nil {
+	if node := planned.Node(step.NodeID); node != nil {
 		line.NodeName, where = node.Name, "node "+node.Name
 	}
 	ctx, ended := r.Observer.Step(ctx, r.op, step.Name, line.NodeName)
