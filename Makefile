@@ -114,6 +114,10 @@ lab-down: ## End what lab-up started
 fuzz: ## Made-up input for everything that decodes: ten million executions (FUZZ_EXECUTIONS)
 	@test/fuzz
 
+.PHONY: chaos
+chaos: ## 2,000 operations (KEELSON_CHAOS_OPERATIONS) under continuous faults, restarts of database and broker among them (root)
+	@test/run chaos
+
 ##@ Measure
 
 .PHONY: bench
@@ -123,3 +127,7 @@ bench: ## The packages' benchmarks
 .PHONY: bench-create
 bench-create: build ## Time a cluster create side by side with the same steps by hand (root)
 	@test/bench/create
+
+.PHONY: bench-crowd
+bench-crowd: build ## Time a thousand cluster creates at once on simulated hosts (root)
+	@test/run bench-crowd
