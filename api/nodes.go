@@ -87,7 +87,7 @@ func (a *API) listHosts(c *call) (response, error) {
 	}
 	return ok(v1.Hosts{Hosts: each(hosts, func(h *model.Host) v1.Host {
 		return v1.Host{
-			UUID: h.UUID, Name: h.Name, State: string(h.State), Reason: h.Reason, Address: h.Address,
+			UUID: h.UUID, Name: h.Name, State: string(h.State), Reason: h.Trouble(), Address: h.Address,
 			ResourceClass: h.ResourceClass, Traits: append([]string{}, h.Traits...),
 			VCPUs: h.TotalVCPUs, VCPUsUsed: h.UsedVCPUs, MemoryMB: h.TotalMemoryMiB, MemoryMBUsed: h.UsedMemoryMiB,
 			DiskGB: h.TotalDiskGiB, DiskGBUsed: h.UsedDiskGiB, Nodes: nodes[h.UUID], Failures: h.Failures,

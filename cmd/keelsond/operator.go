@@ -198,7 +198,7 @@ func hostCommand(load loader) *cobra.Command {
 			_, err = fmt.Fprintln(w, "NAME\tSTATE\tVCPUS\tMEMORY MIB\tDISK GIB\tCLASS\tFAILURES\tIRONIC NODE\tREASON")
 			for _, h := range hosts {
 				_, e := fmt.Fprintf(w, "%s\t%s\t%d/%d\t%d/%d\t%d/%d\t%s\t%d\t%s\t%s\n", h.Name, h.State, h.UsedVCPUs, h.TotalVCPUs,
-					h.UsedMemoryMiB, h.TotalMemoryMiB, h.UsedDiskGiB, h.TotalDiskGiB, orDash(&h.ResourceClass), h.Failures, orDash(h.IronicNodeID), hostReason(&h))
+					h.UsedMemoryMiB, h.TotalMemoryMiB, h.UsedDiskGiB, h.TotalDiskGiB, orDash(&h.ResourceClass), h.Failures, orDash(h.IronicNodeID), orDash(h.Trouble()))
 				err = errors.Join(err, e)
 			}
 			avoided, e := s.AvoidedMachines(cmd.Context(), time.Now())
@@ -215,18 +215,6 @@ func hostCommand(load loader) *cobra.Command {
 	}
 	cmd.AddCommand(add, list, hostRemoveCommand(load), hostUserDataCommand(load))
 	return cmd
-}
-
-// hostReason is why the host is as it is, and since when it does not answer.
-func hostReason(h *model.Host) string {
-	if h.UnreachableSince == nil {
-		return orDash(h.Reason)
-	}
-	silent := fmt.Sprintf("has not answered since %s: %s", h.UnreachableSince.UTC().Format(time.RFC3339), orDash(h.UnreachableReason))
-	if h.Reason != nil {
-		silent = *h.Reason + "; " + silent
-	}
-	return silent
 }
 
 func hostRemoveCommand(load loader) *cobra.Command {

@@ -288,6 +288,22 @@ const FailingAfter = 3
 // Failing tells whether nodes fail to start on the host.
 func (h *Host) Failing() bool { return h.Failures >= FailingAfter }
 
+// Trouble is what the operator should know of the host: the reason of its
+// state, and since when it does not answer. Nil means nothing.
+func (h *Host) Trouble() *string {
+	if h.UnreachableSince == nil {
+		return h.Reason
+	}
+	trouble := "has not answered since " + h.UnreachableSince.UTC().Format(time.RFC3339)
+	if h.UnreachableReason != nil {
+		trouble += ": " + *h.UnreachableReason
+	}
+	if h.Reason != nil {
+		trouble = *h.Reason + "; " + trouble
+	}
+	return &trouble
+}
+
 // LostNode is what may be left of a node on a host that did not answer when the
 // node went. Nobody else gets the node's address before the host has said that
 // nothing of it runs any more, or is gone itself.
