@@ -194,9 +194,14 @@ func (s *Store) Grow(ctx context.Context, clusterUUID, groupUUID string, count i
 
 // Decide notes why autoscaling does not add a node, if it is not what it said
 // before: stuck means that it would if it could, which the cluster's
-// status_reason says, too, and an event. ErrNotFound.
+// status_reason says, too, and an event. While the cluster is not in a
+// …_COMPLETE nothing is noted: there is something else to be said. ErrNotFound.
 func (s *Store) Decide(ctx context.Context, clusterUUID, why string, stuck bool) error {
 	return s.write(ctx, "note what autoscaling decided", func(tx *gorm.DB) error {
+		c, err := lockCluster(tx, clusterUUID)
+		if err != nil || !c.Status.Ready() {
+			return err
+		}
 		a, err := s.autoscaling(tx, clusterUUID)
 		if err != nil || a.Decision != nil && *a.Decision == why {
 			return err
@@ -211,8 +216,7 @@ func (s *Store) Decide(ctx context.Context, clusterUUID, why string, stuck bool)
 		} else if a.Decision == nil {
 			return nil // nothing to take back
 		}
-		// What a failed operation left to say is left alone.
-		err = tx.Model(&model.Cluster{}).Where("uuid = ? AND status IN ?", clusterUUID, []model.Status{model.CreateComplete, model.UpdateComplete}).
+		err = tx.Model(&model.Cluster{}).Where("uuid = ?", clusterUUID).
 			Updates(map[string]any{"status_reason": reason}).Error
 		if err != nil || !stuck {
 			return err
