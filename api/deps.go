@@ -118,6 +118,9 @@ type Store interface {
 	DeleteQuota(ctx context.Context, projectID, resource string) error
 	Stats(ctx context.Context, projectID string) (clusters, nodes int, err error)
 	LatestOperations(ctx context.Context, clusterUUID string, limit int) ([]model.Operation, map[string][]model.Step, error)
+	Autoscalings(ctx context.Context, clusterUUIDs ...string) (map[string]model.Autoscaling, error)
+	SetAutoscaling(ctx context.Context, clusterUUID string, change store.AutoscaleChange) error
+	Samples(ctx context.Context, clusterUUID string) ([]model.UsageSample, error)
 	Events(ctx context.Context, clusterUUID string, after int64, limit int) ([]model.Event, error)
 	LatestEvents(ctx context.Context, clusterUUIDs []string) (latest map[string]int64, gone map[string]bool, err error)
 	Hosts(ctx context.Context) ([]model.Host, error)

@@ -393,3 +393,57 @@ func TestExtras_NodesAreRebuiltAndRepaired(t *testing.T) {
 		}
 	})
 }
+
+func TestExtras_AutoscalingIsSetAndShown(t *testing.T) {
+	each(t, func(w *world) {
+		cluster, _ := w.made()
+		const path = "/v1/clusters/demo/autoscale"
+		a := w.ask("ann", "GET", path, nil).want(200)
+		a.is("enabled", false)
+		a.is("threshold_percent", 80.0)
+		a.is("settle_seconds", 300.0)
+		a.is("last_decision", nil)
+		for range 2 {
+			a = w.ask("ann", "PUT", path, object{
+				"enabled": true, "threshold_percent": 70, "nodegroups": []object{{"name": "default-worker", "max_node_count": 3}},
+			}).want(200)
+			a.is("enabled", true)
+			a.is("threshold_percent", 70.0)
+			a.is("settle_seconds", 300.0)
+		}
+		groups := a.items("nodegroups")
+		if groups[0]["autoscale"] != false || groups[1]["autoscale"] != true || groups[1]["max_node_count"] != 3.0 {
+			w.t.Errorf("node groups: %v", groups)
+		}
+		w.ask("zoe", "PUT", path, object{"enabled": true}).want(404)
+		w.ask("reader", "PUT", path, object{"enabled": true}).want(403).saying("cluster:update")
+		for words, body := range map[string]object{
+			"threshold_percent": {"threshold_percent": 101}, "settle_seconds": {"settle_seconds": -1}, "colour": {"colour": "red"},
+			"no node group": {"nodegroups": []object{{"name": "other"}}}, "array of objects": {"nodegroups": object{}},
+			"role is master":    {"nodegroups": []object{{"name": "default-master", "autoscale": true}}},
+			"less than the 1":   {"nodegroups": []object{{"name": "default-worker", "max_node_count": 0}}},
+			"more than the 1 n": {"nodegroups": []object{{"name": "default-worker", "min_node_count": 2}}},
+		} {
+			if words == "less than the 1" {
+				words = "max_node_count"
+			}
+			w.ask("ann", "PUT", path, body).want(400).saying(words)
+		}
+
+		usage := w.ask("reader", "GET", "/v1/clusters/demo/usage", nil).want(200)
+		if len(usage.items("nodes"))+len(usage.items("samples")) != 0 {
+			w.t.Errorf("nobody has looked: %s", usage.raw)
+		}
+		for range 2 {
+			err := w.store.AddSample(w.t.Context(), cluster, []model.NodeUsage{{Name: "demo-0", CPUs: 2000, CPUsReserved: 500, Memory: 4 << 30, MemoryReserved: 1 << 30}})
+			if err != nil {
+				w.t.Fatal(err)
+			}
+		}
+		usage = w.ask("reader", "GET", "/v1/clusters/demo/usage", nil).want(200)
+		nodes, samples := usage.items("nodes"), usage.items("samples")
+		if len(nodes) != 1 || len(samples) != 2 || nodes[0]["cpus_reserved"] != 0.5 || samples[1]["memory_mb_reserved"] != 1024.0 {
+			w.t.Errorf("usage: %s", usage.raw)
+		}
+	})
+}

@@ -30,7 +30,7 @@ const unversioned microversion = 0
 // "across" is what Magnum gives administrators: where it is empty, another
 // project's resource is 404 for them too.
 func (a *API) table() []route {
-	const get, post, patch, del = http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
+	const get, post, put, patch, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete
 	return []route{
 		{get, "/", unversioned, "", "", nil, a.showVersions},
 		{get, "/v1", always, "", "", nil, a.showVersion1},
@@ -61,6 +61,9 @@ func (a *API) table() []route {
 		{get, "/v1/clusters/{ident}/nodes", always, "cluster:get", "cluster:get_one_all_projects", nil, a.listNodes},
 		{get, "/v1/clusters/{ident}/operations", always, "cluster:get", "cluster:get_one_all_projects", []string{"limit"}, a.listOperations},
 		{get, eventsPath, always, "cluster:get", "cluster:get_one_all_projects", []string{"after", "limit"}, a.listEvents},
+		{get, "/v1/clusters/{ident}/autoscale", always, "cluster:get", "cluster:get_one_all_projects", nil, a.showAutoscale},
+		{put, "/v1/clusters/{ident}/autoscale", always, "cluster:update", "cluster:update_all_projects", nil, a.setAutoscale},
+		{get, "/v1/clusters/{ident}/usage", always, "cluster:get", "cluster:get_one_all_projects", nil, a.showUsage},
 		{post, bundlePath, always, "certificate:create", "", nil, a.makeBundle},
 
 		{get, "/v1/clusters/{ident}/nodegroups", withNodeGroups, "nodegroup:get_all", "nodegroup:get_all_all_projects", append([]string{"role"}, paging...), a.listNodeGroups},

@@ -249,6 +249,12 @@ func (s *shelf) RebuildNodes(context.Context, string, []string, func(model.Statu
 	return nil, nil
 }
 
+func (s *shelf) Autoscalings(context.Context, ...string) (map[string]model.Autoscaling, error) {
+	return nil, nil
+}
+func (s *shelf) SetAutoscaling(context.Context, string, store.AutoscaleChange) error { return nil }
+func (s *shelf) Samples(context.Context, string) ([]model.UsageSample, error)        { return nil, nil }
+
 func (s *shelf) LatestOperations(context.Context, string, int) ([]model.Operation, map[string][]model.Step, error) {
 	return nil, nil, nil
 }

@@ -55,6 +55,7 @@ func (c *Conductor) watchHealth(ctx context.Context) error {
 		for _, l := range due {
 			looks.Go(func() {
 				c.checkHealth(ctx, l)
+				c.autoscale(ctx, l)
 				free <- struct{}{}
 			})
 		}
@@ -184,9 +185,9 @@ func (c *Conductor) health(ctx context.Context, l look) (drivers.Health, error) 
 	return health, err
 }
 
-func (c *Conductor) driversView(ctx context.Context, l look) (health drivers.Health, err error) {
-	ctx, cancel := context.WithTimeout(ctx, c.opts.HealthTimeout)
-	defer cancel()
+// lookJob is what a driver is told to look at the cluster: the nodes that have
+// joined, and services that change nothing.
+func (c *Conductor) lookJob(l look) (*drivers.Job, drivers.Driver, error) {
 	var joined []model.Node
 	for _, n := range l.nodes {
 		if n.State == model.NodeReady {
@@ -195,10 +196,17 @@ func (c *Conductor) driversView(ctx context.Context, l look) (health drivers.Hea
 	}
 	job, err := c.describe(&l.cluster, l.template, l.groups, joined)
 	if err != nil {
-		return drivers.Health{}, err
+		return nil, nil, err
 	}
 	job.Services = drivers.Services{Nodes: drivers.ReadOnly{}, Records: drivers.ReadOnly{}, Certificates: c.Certificates.Of(&l.cluster)}
 	driver, err := c.driverFor(job)
+	return job, driver, err
+}
+
+func (c *Conductor) driversView(ctx context.Context, l look) (health drivers.Health, err error) {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.HealthTimeout)
+	defer cancel()
+	job, driver, err := c.lookJob(l)
 	if err != nil {
 		return drivers.Health{}, err
 	}

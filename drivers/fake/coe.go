@@ -27,6 +27,7 @@ type COE struct {
 	mu       sync.Mutex
 	clusters map[string]map[string]string // cluster id → node id → node name
 	dead     map[string]bool              // by node id
+	reserved map[string]drivers.Reserved  // likewise
 	faults   map[target]*Fault
 	taken    map[target]int
 }
@@ -39,6 +40,7 @@ func NewCOE() *COE {
 	return &COE{
 		clusters: map[string]map[string]string{},
 		dead:     map[string]bool{},
+		reserved: map[string]drivers.Reserved{},
 		faults:   map[target]*Fault{},
 		taken:    map[target]int{},
 	}
@@ -257,4 +259,24 @@ func (c *COE) fault(step, nodeName string) *Fault {
 		return f
 	}
 	return c.faults[target{step, ""}]
+}
+
+// Reserve pretends that workloads have reserved that much of a node.
+func (c *COE) Reserve(r drivers.Reserved) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reserved[r.NodeID] = r
+}
+
+// Usage implements drivers.UsageReporter: what was pretended with COE.Reserve.
+func (d *Driver) Usage(_ context.Context, job *drivers.Job) ([]drivers.Reserved, error) {
+	d.coe.mu.Lock()
+	defer d.coe.mu.Unlock()
+	var usage []drivers.Reserved
+	for _, n := range job.Nodes {
+		r := d.coe.reserved[n.ID]
+		r.NodeID = n.ID
+		usage = append(usage, r)
+	}
+	return usage, nil
 }

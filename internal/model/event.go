@@ -2,7 +2,10 @@
 
 package model
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // EventKind says what an event is about.
 type EventKind string
@@ -56,10 +59,45 @@ type Autoscaling struct {
 
 	Decision  *string    `gorm:"type:text"` // what was decided last, for people
 	DecidedAt *time.Time // when that was first decided
-	GrownAt   *time.Time // when a node was last added (clock of the database)
+	GrownAt   *time.Time // when a node was last added
 
 	Nodes     []NodeUsage `gorm:"serializer:json;type:mediumtext"` // at SampledAt
 	SampledAt *time.Time
+}
+
+// AutoscaleSettings are the settings that count.
+type AutoscaleSettings struct {
+	Enabled          bool
+	ThresholdPercent int
+	Settle           time.Duration // rest after the last operation
+}
+
+// Defaults of autoscaling, and the label of clusters that switches it on: that
+// of Magnum.
+const (
+	DefaultThresholdPercent = 80
+	DefaultSettle           = 5 * time.Minute
+	LabelAutoscaling        = "auto_scaling_enabled"
+)
+
+// Settings are the user's, else those of the cluster's labels, else the
+// defaults.
+func (a *Autoscaling) Settings(c *Cluster) AutoscaleSettings {
+	s := AutoscaleSettings{ThresholdPercent: DefaultThresholdPercent, Settle: DefaultSettle}
+	switch strings.ToLower(strings.TrimSpace(c.Labels[LabelAutoscaling])) {
+	case "1", "t", "true", "on", "y", "yes":
+		s.Enabled = true
+	}
+	if a.Enabled != nil {
+		s.Enabled = *a.Enabled
+	}
+	if a.ThresholdPercent != nil {
+		s.ThresholdPercent = *a.ThresholdPercent
+	}
+	if a.SettleSeconds != nil {
+		s.Settle = time.Duration(*a.SettleSeconds) * time.Second
+	}
+	return s
 }
 
 // NodeUsage is what is reserved of a node. CPUs are thousandths.

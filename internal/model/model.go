@@ -100,8 +100,7 @@ type Cluster struct {
 	// CAGeneration counts how often the cluster's authorities were replaced.
 	CAGeneration int `gorm:"column:ca_generation;not null;default:0"`
 
-	NextCheck  *time.Time `gorm:"index"` // when its health is to be looked at again (database clock); nil: at once
-	NextSample *time.Time `gorm:"index"` // likewise its usage
+	NextCheck *time.Time `gorm:"index"` // when its health is to be looked at again (database clock); nil: at once
 
 	CreatedAt time.Time
 	UpdatedAt *time.Time `gorm:"autoUpdateTime:false"`
@@ -139,6 +138,15 @@ type NodeGroup struct {
 
 	CreatedAt time.Time
 	UpdatedAt *time.Time `gorm:"autoUpdateTime:false"`
+}
+
+// Autoscales tells whether the group grows by itself when its cluster may.
+// Managers never do.
+func (g *NodeGroup) Autoscales() bool {
+	if g.Autoscale == nil {
+		return g.IsDefault && !g.Master()
+	}
+	return *g.Autoscale && !g.Master()
 }
 
 // Master tells whether the group's nodes are managers of the COE.

@@ -78,13 +78,13 @@ func claimDue[T any](ctx context.Context, s *Store, doing string, rows *[]T, col
 func (s *Store) ForDrivers(ctx context.Context, clusterUUIDs []string) (map[string][]model.NodeGroup, map[string][]model.Node, error) {
 	const doing = "read what drivers are told"
 	var groups []model.NodeGroup
-	err := s.read(ctx).Select("uuid", "cluster_id", "name", "role", "node_count", "labels").
+	err := s.read(ctx).Select("uuid", "cluster_id", "name", "role", "node_count", "max_node_count", "is_default", "autoscale", "labels").
 		Where("cluster_id IN ?", clusterUUIDs).Order("id").Find(&groups).Error
 	if err != nil {
 		return nil, nil, failed(doing, err)
 	}
 	var nodes []model.Node
-	err = s.read(ctx).Select("uuid", "cluster_id", "node_group_id", "name", "ordinal", "role", "state", "image", "revision", "rebuilds", "host_id", "address", "coe_id", "machine").
+	err = s.read(ctx).Select("uuid", "cluster_id", "node_group_id", "name", "ordinal", "role", "state", "image", "revision", "rebuilds", "vcpus", "memory_mib", "host_id", "address", "coe_id", "machine").
 		Where("cluster_id IN ?", clusterUUIDs).Find(&nodes).Error
 	if err != nil {
 		return nil, nil, failed(doing, err)

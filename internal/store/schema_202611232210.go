@@ -9,12 +9,9 @@ import (
 )
 
 // migrate202611232210 makes the tables of events, of autoscaling and of usage,
-// notes which node groups grow by themselves, how often nodes were rebuilt, and when the usage of clusters is
-// to be looked at again.
+// notes which node groups grow by themselves, and how often nodes were
+// rebuilt.
 func migrate202611232210(tx *gorm.DB) error {
-	type cluster struct {
-		NextSample *time.Time `gorm:"index"`
-	}
 	type nodeGroup struct {
 		Autoscale *bool
 	}
@@ -62,20 +59,13 @@ func migrate202611232210(tx *gorm.DB) error {
 		table string
 		row   any
 		field string
-		index string
 	}{
-		{"clusters", &cluster{}, "NextSample", "idx_clusters_next_sample"},
-		{"node_groups", &nodeGroup{}, "Autoscale", ""},
-		{"nodes", &node{}, "Rebuilds", ""},
+		{"node_groups", &nodeGroup{}, "Autoscale"},
+		{"nodes", &node{}, "Rebuilds"},
 	} {
 		m := tx.Table(column.table).Migrator()
 		if !m.HasColumn(column.row, column.field) {
 			if err := m.AddColumn(column.row, column.field); err != nil {
-				return err
-			}
-		}
-		if column.index != "" && !m.HasIndex(column.row, column.index) {
-			if err := m.CreateIndex(column.row, column.index); err != nil {
 				return err
 			}
 		}
