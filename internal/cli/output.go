@@ -263,12 +263,18 @@ func plain(v any, none string) string {
 		}
 		return printable(v)
 	case []any:
+		if len(v) == 0 {
+			return none
+		}
 		texts := make([]string, len(v))
 		for i, e := range v {
 			texts[i] = plain(e, none)
 		}
 		return strings.Join(texts, ", ")
 	case map[string]any:
+		if len(v) == 0 {
+			return none
+		}
 		var texts []string
 		for _, k := range slices.Sorted(maps.Keys(v)) {
 			texts = append(texts, printable(k)+"="+plain(v[k], none))

@@ -5,6 +5,7 @@ package cli
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -295,7 +296,7 @@ func render(o *v1.Operation, j job, elapsed time.Duration, frame int, m marks, l
 		if g.done == g.begun {
 			line += seconds(g.ended.Sub(g.started))
 		} else {
-			line += strings.Join(g.busy, ", ")
+			line += some(g.busy)
 		}
 		if g.trouble != "" && g.done < g.begun {
 			line += "  " + m.paint(red, printable(g.trouble))
@@ -303,6 +304,15 @@ func render(o *v1.Operation, j job, elapsed time.Duration, frame int, m marks, l
 		picture = append(picture, strings.TrimRight(line, " "))
 	}
 	return picture
+}
+
+// some are the first three names, and how many more there are.
+func some(names []string) string {
+	names = slices.Sorted(slices.Values(names))
+	if more := len(names) - 3; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:3], ", "), more)
+	}
+	return strings.Join(names, ", ")
 }
 
 // seconds is a time for people: "3 s", "2 min 10 s".

@@ -43,6 +43,12 @@ func TestPicture(t *testing.T) {
 		{"failed", &v1.Operation{Kind: "create", State: "failed", Steps: []v1.Step{
 			{Name: "node.start", Node: "n", State: "failed", Message: "no room", StartedAt: at(0), FinishedAt: end(1)},
 		}}, true, []string{"x create demo  failed  5 s", "  x node.start             0/1  n  no room"}},
+		{"many", &v1.Operation{Kind: "create", State: "running", Steps: []v1.Step{
+			{Name: "node.start", Node: "d", State: "running"},
+			{Name: "node.start", Node: "c", State: "running"},
+			{Name: "node.start", Node: "b", State: "running"},
+			{Name: "node.start", Node: "a", State: "running"},
+		}}, false, []string{"/ create demo  running  5 s", "  / node.start             0/4  a, b, c and 1 more"}},
 		{"done", &v1.Operation{Kind: "create", State: "done", Steps: steps[:2]}, true, []string{
 			"+ create demo  done  5 s",
 			"  + certificates                1 s",

@@ -236,6 +236,14 @@ func clusterPath(ident string, below ...string) string {
 // act calls something below a cluster that is named by name or uuid.
 func (s *service) act(ctx context.Context, method, ident, below string, body, out any) (string, error) {
 	id, err := s.call(ctx, method, clusterPath(ident, below), body, out)
+	if answered(err, http.StatusNotFound) && !strings.Contains(err.Error(), "could not be found") {
+		// Either there is no such cluster, or the service knows no such path.
+		if _, missing := s.call(ctx, http.MethodGet, clusterPath(ident), nil, nil); missing == nil {
+			what, _, _ := strings.Cut(below, "?")
+			f := &failure{code: codeFailed, cause: err, message: fmt.Sprintf("the service at %s does not serve %s of clusters", s.Endpoint, what)}
+			return id, f.next("it is another than Keelson, or an older one")
+		}
+	}
 	return id, s.whichCluster(ctx, ident, err)
 }
 

@@ -81,9 +81,8 @@ func (s *service) events(ctx context.Context, cluster string, after int64) ([]v1
 	var all []v1.Event
 	for {
 		var page v1.Events
-		path := fmt.Sprintf("%s?after=%d", clusterPath(cluster, "events"), after)
-		if _, err := s.call(ctx, http.MethodGet, path, nil, &page); err != nil {
-			return nil, s.whichCluster(ctx, cluster, err)
+		if _, err := s.act(ctx, http.MethodGet, cluster, fmt.Sprintf("events?after=%d", after), nil, &page); err != nil {
+			return nil, err
 		}
 		if len(page.Events) == 0 {
 			return all, nil
