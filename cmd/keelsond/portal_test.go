@@ -3,6 +3,7 @@
 package main
 
 import (
+	"archive/zip"
 	"context"
 	_ "embed"
 	"encoding/json"
@@ -392,6 +393,15 @@ func TestThePortalInABrowser(t *testing.T) {
 	b.open("/clusters")
 	for _, page := range []string{"/access", "/grow", "/rebuild", "/upgrade", "/delete"} {
 		b.open(cluster + page)
+	}
+
+	v := h.visitor()
+	v.login("demo", "foredeck", "Default")
+	status, archive := v.submit(cluster+"/access", cluster+"/bundle", url.Values{"days": {"1"}})
+	if zipped, err := zip.NewReader(strings.NewReader(archive), int64(len(archive))); status != http.StatusOK || err != nil || len(zipped.File) < 8 {
+		t.Errorf("the bundle: %d, %v", status, err)
+	} else if _, err := zipped.Open("harbour/docker.env"); err != nil {
+		t.Error(err) // what the page says to type
 	}
 
 	// Grow.

@@ -20,6 +20,7 @@ drivers/               api conductor ironic internal/(store|queue|lxc) libvirt.o
 conductor              api
 api                    conductor drivers ironic internal/lxc libvirt.org
 cli                    api$ conductor drivers ironic internal libvirt.org gorm.io
+api/portal             internal/(store|queue|policy|model)
 '
 
 module=$(go list -m)
