@@ -141,7 +141,7 @@ func check(t *testing.T, r *rig.Rig, bin string, s size) (*exec.Cmd, *strings.Bu
 	checker := exec.CommandContext(t.Context(), filepath.Join(bin, "checker"),
 		"-ledger", filepath.Join(r.Dir, "ledger"), "-database", r.DSN, "-api", r.Of("api")[0].URL, "-tokens", tokens,
 		"-hosts", filepath.Join(r.Dir, "hosts"), "-engine", filepath.Join(r.Dir, "fake"), "-ironic", r.IronicURL,
-		"-quota", strconv.Itoa(quota), "-lease", s.lease.String(), "-bound", "2m")
+		"-quota", strconv.Itoa(quota), "-lease", s.lease.String(), "-bound", "5m")
 	checker.Stdout, checker.Stderr = said, said
 	if err := checker.Start(); err != nil {
 		t.Fatal(err)

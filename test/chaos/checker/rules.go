@@ -104,10 +104,12 @@ func ended(s *state, h *history) (all []violation) {
 		all = append(all, violation{rule, fmt.Sprintf(format, args...)})
 	}
 	byRequest := make(map[string]bool)
-	deletes := make(map[string]bool)
+	deletes := make(map[string]time.Time) // when the cluster's delete was accepted
 	for _, o := range s.Operations {
 		byRequest[o.RequestID] = true
-		deletes[o.Cluster] = deletes[o.Cluster] || o.Kind == "delete"
+		if o.Kind == "delete" {
+			deletes[o.Cluster] = o.CreatedAt
+		}
 		if !o.ended() {
 			found(ruleStuck, "%s %s of cluster %s is %s", o.Kind, o.UUID, o.Cluster, o.State)
 		} else if o.FinishedAt != nil && o.FinishedAt.Sub(o.CreatedAt) > h.Bound {
@@ -128,8 +130,11 @@ func ended(s *state, h *history) (all []violation) {
 		}
 	}
 	for _, e := range accepted(h) {
-		// A second delete is answered as the first one is.
-		if !byRequest[e.RequestID] && !(e.Asked == "delete" && deletes[e.Cluster]) {
+		// A second delete is answered as the first one is. A resize of a cluster
+		// that is being deleted is accepted and has no effect, as in Magnum.
+		at, deleted := deletes[e.Cluster]
+		covered := deleted && (e.Asked == "delete" || e.Asked == "resize" && at.Before(e.To))
+		if !byRequest[e.RequestID] && !covered {
 			found(ruleLost, "%s of cluster %s (%s) was accepted, and there is no operation", e.Asked, e.Cluster, e.RequestID)
 		}
 	}
@@ -306,8 +311,15 @@ func answers(h *history) (all []violation) {
 // away is for how long one of these was away between two moments, give or take
 // the slack.
 func away(h *history, from, to time.Time, what ...string) (sum time.Duration) {
-	for _, f := range h.Ledger {
-		if f.Kind != ledger.Fault || !slices.Contains(what, f.What) {
+	if h.faults == nil {
+		for _, e := range h.Ledger {
+			if e.Kind == ledger.Fault {
+				h.faults = append(h.faults, e)
+			}
+		}
+	}
+	for _, f := range h.faults {
+		if !slices.Contains(what, f.What) {
 			continue
 		}
 		end := f.To

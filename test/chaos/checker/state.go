@@ -82,6 +82,8 @@ type history struct {
 	Lease   time.Duration // of the conductors
 	Bound   time.Duration // within which an operation must end
 	Watched []violation   // that were seen on the way
+
+	faults []ledger.Entry // of the ledger, once they were asked for
 }
 
 // claim is the first moment at which an operation was seen with that
