@@ -38,6 +38,7 @@ func main() {
 	flag.StringVar(&c.ironic, "ironic", "", "address of Ironic")
 	flag.IntVar(&c.history.Quota, "quota", 0, "clusters that a project may have")
 	flag.DurationVar(&c.history.Lease, "lease", 0, "of the conductors")
+	flag.DurationVar(&c.history.Busy, "busy", 0, "that a machine with other work to do may add to two leases")
 	flag.DurationVar(&c.history.Bound, "bound", time.Minute, "within which an operation must end")
 	flag.Parse()
 	content, err := os.ReadFile(*tokens)
