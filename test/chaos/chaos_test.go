@@ -40,19 +40,21 @@ type size struct {
 	stories    int           // at once
 	apis       int
 	lease      time.Duration
+	busy       time.Duration // the short form runs beside other tests: see the checker
 	restarts   bool
 }
 
 const quota = 10 // clusters of each of the projects
 
 func TestChaos(t *testing.T) {
-	s := size{operations: 80, atLeast: 10, time: 10 * time.Second, stories: 24, apis: 2, lease: 4 * time.Second}
+	s := size{operations: 80, atLeast: 10, time: 10 * time.Second, stories: 24, apis: 2, lease: 4 * time.Second, busy: 20 * time.Second}
 	if text := os.Getenv("KEELSON_CHAOS_OPERATIONS"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil {
 			t.Fatal("KEELSON_CHAOS_OPERATIONS:", err)
 		}
 		s.operations, s.atLeast, s.time, s.lease, s.stories = n, n, time.Duration(n)*3*time.Second, 4*time.Second, 40
+		s.busy = 0
 	}
 	s.restarts = os.Getenv("KEELSON_CHAOS_RESTARTS") == "1"
 	seed := uint64(time.Now().UnixNano())
@@ -141,7 +143,7 @@ func check(t *testing.T, r *rig.Rig, bin string, s size) (*exec.Cmd, *strings.Bu
 	checker := exec.CommandContext(t.Context(), filepath.Join(bin, "checker"),
 		"-ledger", filepath.Join(r.Dir, "ledger"), "-database", r.DSN, "-api", r.Of("api")[0].URL, "-tokens", tokens,
 		"-hosts", filepath.Join(r.Dir, "hosts"), "-engine", filepath.Join(r.Dir, "fake"), "-ironic", r.IronicURL,
-		"-quota", strconv.Itoa(quota), "-lease", s.lease.String(), "-bound", "5m")
+		"-quota", strconv.Itoa(quota), "-lease", s.lease.String(), "-busy", s.busy.String(), "-bound", "5m")
 	checker.Stdout, checker.Stderr = said, said
 	if err := checker.Start(); err != nil {
 		t.Fatal(err)

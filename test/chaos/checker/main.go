@@ -38,6 +38,7 @@ func main() {
 	flag.StringVar(&c.ironic, "ironic", "", "address of Ironic")
 	flag.IntVar(&c.history.Quota, "quota", 0, "clusters that a project may have")
 	flag.DurationVar(&c.history.Lease, "lease", 0, "of the conductors")
+	flag.DurationVar(&c.history.Busy, "busy", 0, "that a machine with other work to do may add to two leases")
 	flag.DurationVar(&c.history.Bound, "bound", time.Minute, "within which an operation must end")
 	flag.Parse()
 	content, err := os.ReadFile(*tokens)
@@ -255,7 +256,7 @@ func (c *checker) outside(ctx context.Context, s *state) error {
 		}
 	}
 	if err := get(ctx, c.ironic+"/v1/nodes/detail", "", &list); err != nil {
-		return fmt.Errorf("Ironic: %w", err)
+		return fmt.Errorf("asking Ironic: %w", err)
 	}
 	for _, n := range list.Nodes {
 		b := bareMetal{UUID: n.UUID, State: n.State}
@@ -278,7 +279,7 @@ func (c *checker) shown(ctx context.Context, s *state) error {
 			Clusters []struct{ UUID, Status string }
 		}
 		if err := get(ctx, c.api+"/v1/clusters", token, &list); err != nil {
-			return fmt.Errorf("API: %w", err)
+			return fmt.Errorf("asking the API: %w", err)
 		}
 		for _, c := range list.Clusters {
 			s.Shown[c.UUID] = c.Status

@@ -376,7 +376,7 @@ func resumptions(h *history) (all []violation, took []time.Duration) {
 			}
 			idle := claims[held+1].Seen.Sub(kill.From)
 			took = append(took, idle)
-			if most := 2*h.Lease + away(h, kill.From, claims[held+1].Seen, ledger.Database); idle > most {
+			if most := 2*h.Lease + h.Busy + away(h, kill.From, claims[held+1].Seen, ledger.Database); idle > most {
 				all = append(all, violation{ruleResumption, fmt.Sprintf("operation %s lay idle for %s after %s was killed", id, idle, kill.Owner)})
 			}
 		}

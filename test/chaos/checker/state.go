@@ -80,6 +80,7 @@ type history struct {
 	Claims  []claim
 	Quota   int           // of each project
 	Lease   time.Duration // of the conductors
+	Busy    time.Duration // that a machine with other work to do may add to two leases
 	Bound   time.Duration // within which an operation must end
 	Watched []violation   // that were seen on the way
 
