@@ -10,7 +10,8 @@ cd "$(dirname "$0")/../.."
 write='' only=''
 [[ ${1:-} != --write ]] || { write=1 && only=${2:-}; }
 
-run() { go run -tags "${GO_BUILD_TAGS-libvirt_dlopen}" ./cmd/"$@"; }
+# run PROGRAM ARGUMENT...: what it prints.
+run() { go run -tags "${GO_BUILD_TAGS-libvirt_dlopen}" "./cmd/$1" "${@:2}"; }
 
 bad=0
 while read -r file command; do
