@@ -63,6 +63,24 @@ var errNoHost = errors.New("no host has room")
 
 // grow brings one more host on its way for the node, unless one already is.
 func (p *HostPool) grow(ctx context.Context, node *model.Node, request placement.Request) (drivers.Outcome, error) {
+	outcome, err := p.bringHost(ctx, node, request)
+	if !fault.IsPermanent(err) {
+		return outcome, err
+	}
+	// One that was on its way when room was looked for may be ready by now, and
+	// one that still is may have taken the last machine.
+	if host, lookErr := p.wanted(ctx, request); lookErr != nil || host != nil && coming(host) {
+		return drivers.Again(p.opts.ProgressPollPeriod, "waiting for a host"), lookErr
+	}
+	if ready, lookErr := p.store.HostsWithRoom(ctx, wish(request), nil, 1); lookErr != nil || len(ready) > 0 {
+		return drivers.Again(p.opts.ProgressPollPeriod, "a host has room by now"), lookErr
+	}
+	return outcome, err
+}
+
+// bringHost is grow, which looks once more before it believes that there is no
+// capacity.
+func (p *HostPool) bringHost(ctx context.Context, node *model.Node, request placement.Request) (drivers.Outcome, error) {
 	all, fromIronic, err := p.store.CountHosts(ctx)
 	if err != nil {
 		return drivers.Outcome{}, err
@@ -102,7 +120,7 @@ func (p *HostPool) grow(ctx context.Context, node *model.Node, request placement
 		}
 	}
 	if host != nil && coming(host) {
-		enough, err := p.enoughComing(ctx, node, request)
+		enough, err := p.enoughComing(ctx, host, node, request)
 		if err != nil {
 			return drivers.Outcome{}, err
 		}
@@ -170,10 +188,10 @@ func (p *HostPool) wanted(ctx context.Context, request placement.Request) (*mode
 }
 
 // enoughComing returns the host on its way that will have room for the node when
-// all nodes that have waited longer got theirs; nil means that one more is
-// needed. How large a host gets is known when its machine is reserved, and until
+// all nodes that have waited longer got theirs, host if none is on its way any
+// more; nil means that one more is needed. How large a host gets is known when its machine is reserved, and until
 // then it is taken to be large enough.
-func (p *HostPool) enoughComing(ctx context.Context, node *model.Node, request placement.Request) (*model.Host, error) {
+func (p *HostPool) enoughComing(ctx context.Context, host *model.Host, node *model.Node, request placement.Request) (*model.Host, error) {
 	hosts, err := p.store.HostsIn(ctx, model.HostEnrolled, model.HostDeploying, model.HostPreparing)
 	if err != nil {
 		return nil, err
@@ -195,6 +213,9 @@ func (p *HostPool) enoughComing(ctx context.Context, node *model.Node, request p
 			continue // what is not known is no reason to take more
 		}
 		free[h] = p.roomOf(m)
+	}
+	if len(on) == 0 { // ready by now, or given up: the next look tells
+		return host, nil
 	}
 	waiting, err := p.store.WaitingNodes(ctx)
 	if err != nil {

@@ -47,7 +47,7 @@ type size struct {
 const quota = 10 // clusters of each of the projects
 
 func TestChaos(t *testing.T) {
-	s := size{operations: 80, atLeast: 10, time: 10 * time.Second, stories: 24, apis: 2, lease: 4 * time.Second, busy: 20 * time.Second}
+	s := size{operations: 60, atLeast: 10, time: 8 * time.Second, stories: 16, apis: 2, lease: 4 * time.Second, busy: 20 * time.Second}
 	if text := os.Getenv("KEELSON_CHAOS_OPERATIONS"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil {
