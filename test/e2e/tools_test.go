@@ -151,7 +151,15 @@ func TestDockersOwnToolsOverTheBundle(t *testing.T) {
 			exec := env + compose + " -p made exec -T "
 			u.becomes("kept", exec+"db cat /data/file 2>/dev/null")
 			u.separated(func(service, command string) (string, error) { return u.try(exec + service + " " + command) })
-			u.sh(env + compose + " -p made down -v 2>&1")
+			// Docker lets go of an overlay network some time after its last
+			// container is gone; until then down fails, and is to be repeated.
+			u.eventually(compose+" takes all of it down", 30*time.Second, func() error {
+				out, err := u.try(env + compose + " -p made down -v 2>&1")
+				if err != nil {
+					return fmt.Errorf("%w\n%s", err, out)
+				}
+				return nil
+			})
 		})
 	}
 
