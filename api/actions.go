@@ -30,11 +30,8 @@ func (a *API) resizeCluster(c *call) (response, error) {
 	if err := checkNodeCount(c, *count); err != nil {
 		return response{}, err
 	}
-	cluster, err := a.cluster(c, c.PathValue("ident"))
+	cluster, err := a.permittedCluster(c)
 	if err != nil {
-		return response{}, err
-	}
-	if err := c.authorize(targetCluster(cluster)); err != nil {
 		return response{}, err
 	}
 	group, err := a.nodeGroup(c, cluster, groupIdent)
@@ -82,11 +79,8 @@ func (a *API) upgradeCluster(c *call) (response, error) {
 	if err := o.done(); err != nil {
 		return response{}, err
 	}
-	cluster, err := a.cluster(c, c.PathValue("ident"))
+	cluster, err := a.permittedCluster(c)
 	if err != nil {
-		return response{}, err
-	}
-	if err := c.authorize(targetCluster(cluster)); err != nil {
 		return response{}, err
 	}
 	template, err := a.template(c, templateIdent)

@@ -17,11 +17,8 @@ const (
 )
 
 func (a *API) showAutoscale(c *call) (response, error) {
-	cluster, err := a.cluster(c, c.PathValue("ident"))
+	cluster, err := a.permittedCluster(c)
 	if err != nil {
-		return response{}, err
-	}
-	if err := c.authorize(targetCluster(cluster)); err != nil {
 		return response{}, err
 	}
 	return a.autoscaleOf(c, cluster)
@@ -74,11 +71,8 @@ func (a *API) setAutoscale(c *call) (response, error) {
 	if err := o.done(); err != nil {
 		return response{}, err
 	}
-	cluster, err := a.cluster(c, c.PathValue("ident"))
+	cluster, err := a.permittedCluster(c)
 	if err != nil {
-		return response{}, err
-	}
-	if err := c.authorize(targetCluster(cluster)); err != nil {
 		return response{}, err
 	}
 	groups, err := a.Store.NodeGroups(c.Context(), cluster.UUID)
@@ -151,11 +145,8 @@ func checkGrowth(group *model.NodeGroup, g store.GroupChange) error {
 
 // showUsage tells what is reserved of a cluster, now and over time.
 func (a *API) showUsage(c *call) (response, error) {
-	cluster, err := a.cluster(c, c.PathValue("ident"))
+	cluster, err := a.permittedCluster(c)
 	if err != nil {
-		return response{}, err
-	}
-	if err := c.authorize(targetCluster(cluster)); err != nil {
 		return response{}, err
 	}
 	known, err := a.Store.Autoscalings(c.Context(), cluster.UUID)

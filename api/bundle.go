@@ -48,11 +48,8 @@ func (a *API) makeBundle(c *call) (response, error) {
 				int(shortestTTL.Seconds()), int(longestTTL.Seconds()))
 		}
 	}
-	cluster, err := a.cluster(c, c.PathValue("ident"))
+	cluster, err := a.permittedCluster(c)
 	if err != nil {
-		return response{}, err
-	}
-	if err := c.authorize(targetCluster(cluster)); err != nil {
 		return response{}, err
 	}
 	if cluster.APIAddress == nil {

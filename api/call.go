@@ -87,10 +87,20 @@ func (a *API) operation(c *call, deadline time.Duration) store.NewOperation {
 	}
 }
 
-// cluster finds the cluster that the path names.
+// cluster finds a cluster.
 func (a *API) cluster(c *call, ident string) (*model.Cluster, error) {
 	cluster, err := a.Store.Cluster(c.Context(), c.scope(), ident)
 	return cluster, foundAs("Cluster", ident, err)
+}
+
+// permittedCluster finds the cluster that the path names, with which the caller
+// may do what the route's rule is about.
+func (a *API) permittedCluster(c *call) (*model.Cluster, error) {
+	cluster, err := a.cluster(c, c.PathValue("ident"))
+	if err != nil {
+		return nil, err
+	}
+	return cluster, c.authorize(targetCluster(cluster))
 }
 
 // template finds a cluster template.

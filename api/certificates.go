@@ -25,11 +25,8 @@ func authorityKind(word string) string {
 }
 
 func (a *API) showAuthority(c *call) (response, error) {
-	cluster, err := a.cluster(c, c.PathValue("ident"))
+	cluster, err := a.permittedCluster(c)
 	if err != nil {
-		return response{}, err
-	}
-	if err := c.authorize(targetCluster(cluster)); err != nil {
 		return response{}, err
 	}
 	word := c.PathValue("kind")
@@ -107,11 +104,8 @@ func (a *API) rotateAuthority(c *call) (response, error) {
 			return response{}, err
 		}
 	}
-	cluster, err := a.cluster(c, c.PathValue("ident"))
+	cluster, err := a.permittedCluster(c)
 	if err != nil {
-		return response{}, err
-	}
-	if err := c.authorize(targetCluster(cluster)); err != nil {
 		return response{}, err
 	}
 	template, err := a.templateOf(c, cluster)

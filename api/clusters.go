@@ -129,11 +129,8 @@ func (a *API) clusterDetails(c *call, clusters []model.Cluster) ([]v1.Cluster, e
 }
 
 func (a *API) showCluster(c *call) (response, error) {
-	cluster, err := a.cluster(c, c.PathValue("ident"))
+	cluster, err := a.permittedCluster(c)
 	if err != nil {
-		return response{}, err
-	}
-	if err := c.authorize(targetCluster(cluster)); err != nil {
 		return response{}, err
 	}
 	groups, err := a.Store.NodeGroups(c.Context(), cluster.UUID)
@@ -428,11 +425,8 @@ func (a *API) updateCluster(c *call) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	cluster, err := a.cluster(c, c.PathValue("ident"))
+	cluster, err := a.permittedCluster(c)
 	if err != nil {
-		return response{}, err
-	}
-	if err := c.authorize(targetCluster(cluster)); err != nil {
 		return response{}, err
 	}
 	if err := c.demand("cluster:update_health_status", c.self()); err != nil {
@@ -530,11 +524,8 @@ func (a *API) scale(c *call, group *model.NodeGroup, count int, remove []string,
 }
 
 func (a *API) deleteCluster(c *call) (response, error) {
-	cluster, err := a.cluster(c, c.PathValue("ident"))
+	cluster, err := a.permittedCluster(c)
 	if err != nil {
-		return response{}, err
-	}
-	if err := c.authorize(targetCluster(cluster)); err != nil {
 		return response{}, err
 	}
 	operation, err := a.Store.DeleteCluster(c.Context(), cluster.UUID, a.operation(c, a.config.OperationTimeout))

@@ -11,11 +11,8 @@ import (
 
 // listNodes shows a cluster's nodes one by one, which Magnum has no call for.
 func (a *API) listNodes(c *call) (response, error) {
-	cluster, err := a.cluster(c, c.PathValue("ident"))
+	cluster, err := a.permittedCluster(c)
 	if err != nil {
-		return response{}, err
-	}
-	if err := c.authorize(targetCluster(cluster)); err != nil {
 		return response{}, err
 	}
 	nodes, err := a.Store.Nodes(c.Context(), cluster.UUID)

@@ -21,11 +21,8 @@ func (a *API) listOperations(c *call) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	cluster, err := a.cluster(c, c.PathValue("ident"))
+	cluster, err := a.permittedCluster(c)
 	if err != nil {
-		return response{}, err
-	}
-	if err := c.authorize(targetCluster(cluster)); err != nil {
 		return response{}, err
 	}
 	operations, journals, err := a.Store.LatestOperations(c.Context(), cluster.UUID, limit)

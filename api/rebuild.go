@@ -39,11 +39,8 @@ func (a *API) rebuild(c *call, wanted func(*model.Cluster, *model.Node) bool) (r
 	if err := o.done(); err != nil {
 		return response{}, err
 	}
-	cluster, err := a.cluster(c, c.PathValue("ident"))
+	cluster, err := a.permittedCluster(c)
 	if err != nil {
-		return response{}, err
-	}
-	if err := c.authorize(targetCluster(cluster)); err != nil {
 		return response{}, err
 	}
 	template, err := a.templateOf(c, cluster)
