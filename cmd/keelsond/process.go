@@ -162,6 +162,7 @@ func (p *process) openKeys(create bool) error {
 	if p.sealer, err = loadKeys(p.cfg.X509.MasterKeyFile); err != nil {
 		return fmt.Errorf("[x509] master_key_file (keelsond master-key create makes one): %w", err)
 	}
+	p.reloads = append(p.reloads, reloadable{"the master keys", p.sealer.Reload})
 	p.certificates, err = newCA(p.cfg, p.store, p.sealer)
 	return err
 }
