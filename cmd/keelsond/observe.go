@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/http/pprof"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -135,6 +136,13 @@ func (p *process) startMetrics(ctx context.Context, group *errgroup.Group) error
 	mux.Handle("GET /metrics", p.observer.Metrics())
 	mux.Handle(health.LivePath, health.Live(p.cfg.Healthcheck.DisableByFilePath))
 	mux.Handle(health.ReadyPath, p.readiness())
+	if c.Pprof {
+		mux.HandleFunc("/debug/pprof/", pprof.Index)
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	}
 	p.log.Info("metrics are served", "address", l.Addr().String())
 	group.Go(func() error { return serveHTTP(ctx, l, mux, 10*time.Second, time.Second, p.log) })
 	return nil

@@ -202,7 +202,9 @@ endpoint = %s
 		}
 		return cfg
 	}
-	s.run(configured(ports[1]), s.api, roles{api: true})
+	api := configured(ports[1])
+	api.Metrics.Pprof = true
+	s.run(api, s.api, roles{api: true})
 	s.run(configured(ports[2]), s.conductor, roles{conductor: true})
 	return s
 }
@@ -525,6 +527,15 @@ func (s *site) healthy() {
 		status, names := ready(s.apiURL)
 		return status == 503 && slices.Contains(names, "keystone is down")
 	})
+	// Profiles are where they were asked for, and nowhere else.
+	for url, want := range map[string]int{s.apiMetrics: http.StatusOK, s.conductorURL: http.StatusNotFound, s.apiURL: http.StatusUnauthorized} {
+		answer, err := http.Get(url + "/debug/pprof/goroutine?debug=1")
+		must(s.T, err)
+		_ = answer.Body.Close()
+		if answer.StatusCode != want {
+			s.Errorf("%s/debug/pprof/goroutine: %s", url, answer.Status)
+		}
+	}
 	for _, url := range []string{s.apiURL, s.apiMetrics, s.conductorURL} {
 		if answer, text := s.ask("GET", url+"/healthcheck", nil); answer.StatusCode != 200 || text != "OK" {
 			s.Errorf("%s does not live: %s %s", url, answer.Status, text)

@@ -137,14 +137,11 @@ func (p *process) openStore(ctx context.Context, migrate bool) error {
 	if migrate {
 		return s.Migrate(ctx)
 	}
-	have, want, err := s.SchemaCurrent(ctx)
-	if err != nil {
-		return err
+	newer, err := s.CheckSchema(ctx)
+	if newer {
+		p.log.Warn("the database belongs to a newer release already, which this one can work with: upgrade this process, too")
 	}
-	if have != want {
-		return fmt.Errorf("the database schema is %q, this release needs %q: run keelsond db sync", have, want)
-	}
-	return nil
+	return err
 }
 
 func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger) (*store.Store, error) {

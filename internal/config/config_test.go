@@ -276,6 +276,7 @@ func TestRulesAcrossOptions(t *testing.T) {
 	sum := strings.Repeat("0123456789abcdef", 4)
 	for _, tt := range []struct{ text, want string }{
 		{"[api]\nenabled_ssl=1\nssl_cert_file=/c", "default: [api] ssl_key_file: must be set when enabled_ssl is true"},
+		{"[metrics]\nenabled=1\nhost=0.0.0.0\npprof=1", "keelson.conf:4: [metrics] pprof: must be false unless host is a loopback address like 127.0.0.1"},
 		{"[identity]\nenabled=1\nadmin_password=x", "default: [identity] demo_password: must be set when enabled is true"},
 		{"[keystone_authtoken]\nauth_url=http://k/v3", "default: [keystone_authtoken] password: must be set when auth_url is"},
 		{"[ironic]\nauth_type=password\nauth_url=http://k\nusername=u", "default: [ironic] password: must be set when auth_type is password"},

@@ -2,6 +2,8 @@
 
 package config
 
+import "net"
+
 // OsloMessagingNotifications is the group [oslo_messaging_notifications]: what
 // other services are told of clusters.
 type OsloMessagingNotifications struct {
@@ -62,6 +64,7 @@ type Metrics struct {
 	Enabled bool
 	Host    string
 	Port    int
+	Pprof   bool
 }
 
 func (m *Metrics) declare() *group {
@@ -69,6 +72,13 @@ func (m *Metrics) declare() *group {
 	g.bool(&m.Enabled, "enabled", false, "Listen.")
 	g.string(&m.Host, "host", "127.0.0.1", "Address to listen on.")
 	g.port(&m.Port, "port", 9512, "Port to listen on. 0 takes a free one and logs it. Processes on one machine need one each.")
+	g.bool(&m.Pprof, "pprof", false,
+		"Serve profiles of the process (Go's net/http/pprof) under /debug/pprof/ as well. They show what is in memory, secrets among it, so only on a loopback address.")
+	g.validate = func(fault func(option, rule string)) {
+		if ip := net.ParseIP(m.Host); m.Enabled && m.Pprof && m.Host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			fault("pprof", "must be false unless host is a loopback address like 127.0.0.1")
+		}
+	}
 	return g
 }
 

@@ -353,6 +353,10 @@ const (
 	OpDelete   OperationKind = "delete"
 )
 
+// OperationKinds are the kinds that this program knows. Others are of a newer
+// one, and left to its conductors.
+var OperationKinds = []OperationKind{OpCreate, OpUpdate, OpUpgrade, OpRotateCA, OpRebuild, OpRepair, OpDelete}
+
 // OperationState is where an operation is.
 type OperationState string
 

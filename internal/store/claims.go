@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"strings"
 	"time"
 
 	"gorm.io/gorm"
@@ -13,10 +14,20 @@ import (
 	"github.com/keelson/keelson/internal/model"
 )
 
+// knownKinds are the kinds of operations that this program can carry out, as SQL
+// has a list.
+var knownKinds = func() string {
+	quoted := make([]string, len(model.OperationKinds))
+	for i, k := range model.OperationKinds {
+		quoted[i] = "'" + string(k) + "'"
+	}
+	return strings.Join(quoted, ", ")
+}()
+
 // due is the condition under which an operation may be claimed, but for its
 // turn among the operations of its cluster.
 func (s *Store) due() string {
-	return "operations.state IN ('pending', 'running')" +
+	return "operations.state IN ('pending', 'running') AND operations.kind IN (" + knownKinds + ")" +
 		" AND (operations.lease_until IS NULL OR operations.lease_until < " + s.clock.now + ")" +
 		" AND (operations.not_before IS NULL OR operations.not_before <= " + s.clock.now + ")"
 }

@@ -30,10 +30,10 @@ var (
 	ErrNotClaimable = errors.New("the operation cannot be claimed") // owned, not due, ended, or an earlier one is unfinished
 	ErrNoRoom       = errors.New("the host has no room")            // or takes no nodes any more
 	ErrReachable    = errors.New("the host answers, or has not been silent for long")
-	ErrNoAddress    = errors.New("the network has no address left") // all of the given ones are held
-	ErrBusy         = errors.New("too many operations wait")        // see NewOperation.MaxQueue
-	ErrSchema       = errors.New("the database schema is newer")    // than this program, see Store.Migrate
-	ErrUnavailable  = errors.New("the database is not available")   // now; what was asked for may have been done or not
+	ErrNoAddress    = errors.New("the network has no address left")  // all of the given ones are held
+	ErrBusy         = errors.New("too many operations wait")         // see NewOperation.MaxQueue
+	ErrSchema       = errors.New("the database schema does not fit") // this program, see Store.Migrate and Store.CheckSchema
+	ErrUnavailable  = errors.New("the database is not available")    // now; what was asked for may have been done or not
 )
 
 // QuotaError says which limit a project has reached. It matches ErrQuota.

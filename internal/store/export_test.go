@@ -4,9 +4,11 @@ package store
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"testing"
 
+	"github.com/go-gormigrate/gormigrate/v2"
 	"gorm.io/gorm"
 
 	"github.com/keelson/keelson/internal/model"
@@ -96,4 +98,31 @@ func (s *Store) HoldCluster(ctx context.Context, uuid string, locked chan<- stru
 		<-release
 		return err
 	})
+}
+
+// MigrateTo brings the database to the schema of that migration, with further
+// ones of the test's own.
+func (s *Store) MigrateTo(ctx context.Context, id string, more ...Migration) error {
+	db := s.read(ctx)
+	if s.writer == nil {
+		db = db.Set("gorm:table_options", mysqlTable)
+	}
+	all := slices.Clone(migrations)
+	for _, m := range more {
+		all = append(all, migration(m))
+	}
+	return gormigrate.New(db.Session(&gorm.Session{}), &gormigrate.Options{TableName: migrationsTable, IDColumnName: "id", IDColumnSize: 255}, steps(all)).MigrateTo(id)
+}
+
+// Migration is one of a test's own.
+type Migration migration
+
+// MigrationIDs are the ids of all migrations, and Contracting those that may take something away.
+func MigrationIDs() (ids []string, contracting map[string]bool) {
+	contracting = map[string]bool{}
+	for _, m := range migrations {
+		ids = append(ids, m.ID)
+		contracting[m.ID] = m.Needs != ""
+	}
+	return ids, contracting
 }

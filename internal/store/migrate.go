@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-gormigrate/gormigrate/v2"
@@ -14,11 +15,26 @@ import (
 	"gorm.io/gorm/clause"
 )
 
+// migration is one step from an empty database to this program's schema.
+//
+// Programs of the release before go on working while `db sync` runs and until
+// they are replaced, so a migration only adds: tables, indexes that are not
+// unique, columns that may be null or have a default. One that takes something
+// away, or makes it narrower, says since which schema programs do without it:
+// it comes a release after the program that stopped using it.
+type migration struct {
+	ID      string
+	Migrate func(*gorm.DB) error
+	// Needs is the schema of the oldest program that works when this has been
+	// applied. Empty: all that worked before.
+	Needs string
+}
+
 // migrations in the order they are applied. A migration that was released is
 // never changed again: its structs are copies, frozen with it. Each can be run
 // again after it was cut off half way, because MySQL commits every DDL
 // statement by itself.
-var migrations = []*gormigrate.Migration{
+var migrations = []migration{
 	{ID: "202611230001", Migrate: migrate202611230001},
 	{ID: "202611231801", Migrate: migrate202611231801},
 	{ID: "202611231840", Migrate: migrate202611231840},
@@ -27,6 +43,24 @@ var migrations = []*gormigrate.Migration{
 	{ID: "202611232200", Migrate: migrate202611232200},
 	{ID: "202611232210", Migrate: migrate202611232210},
 	{ID: "202611240110", Migrate: migrate202611240110},
+}
+
+// steps are the migrations as they are run. Which programs are locked out is
+// noted before anything is taken from them.
+func steps(all []migration) []*gormigrate.Migration {
+	out := make([]*gormigrate.Migration, len(all))
+	for i, m := range all {
+		out[i] = &gormigrate.Migration{ID: m.ID, Migrate: func(tx *gorm.DB) error {
+			if m.Needs != "" {
+				note := clause.OnConflict{DoUpdates: clause.AssignmentColumns([]string{"value"})}
+				if err := tx.Clauses(note).Create(&setting{Name: settingOldest, Value: m.Needs}).Error; err != nil {
+					return err
+				}
+			}
+			return m.Migrate(tx)
+		}}
+	}
+	return out
 }
 
 const migrationsTable = "schema_migrations"
@@ -55,6 +89,38 @@ func (s *Store) SchemaCurrent(ctx context.Context) (have, want string, err error
 	return have, want, nil
 }
 
+// CheckSchema tells whether this program can work with the database as it is:
+// it has all of this program's migrations, and none that took something away
+// that this program needs. newer says that it has others as well, of a newer
+// program. ErrSchema when it can not.
+func (s *Store) CheckSchema(ctx context.Context) (newer bool, err error) {
+	const doing = "check the database schema"
+	have, want, err := s.SchemaCurrent(ctx)
+	if err != nil {
+		return false, err
+	}
+	if have == "" {
+		return false, fmt.Errorf("the database has no tables, run keelsond db sync: %w", ErrSchema)
+	}
+	var applied []string
+	if err := s.read(ctx).Table(migrationsTable).Pluck("id", &applied).Error; err != nil {
+		return false, failed(doing, err)
+	}
+	for _, m := range migrations {
+		if !slices.Contains(applied, m.ID) {
+			return false, fmt.Errorf("the database has schema %s and lacks migration %s, run this release's keelsond db sync: %w", have, m.ID, ErrSchema)
+		}
+	}
+	var oldest []string
+	if err := s.read(ctx).Model(&setting{}).Where("name = ?", settingOldest).Pluck("value", &oldest).Error; err != nil {
+		return false, failed(doing, err)
+	}
+	if len(oldest) == 1 && oldest[0] > want {
+		return false, fmt.Errorf("the database has schema %s, which programs older than schema %s can not use, and this one is of %s: %w", have, oldest[0], want, ErrSchema)
+	}
+	return have > want, nil
+}
+
 // Migrate brings the database to this program's schema; done already is
 // success. Of several at once one works and the others wait for it, at most
 // until ctx ends. It refuses a database that a newer program has migrated.
@@ -77,7 +143,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 		IDColumnName:              "id",
 		IDColumnSize:              255,
 		ValidateUnknownMigrations: true,
-	}, migrations).Migrate()
+	}, steps(migrations)).Migrate()
 	if errors.Is(err, gormigrate.ErrUnknownPastMigration) {
 		return fmt.Errorf("%s: a newer version has changed it: %w", doing, ErrSchema)
 	}

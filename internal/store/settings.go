@@ -18,7 +18,7 @@ type setting struct {
 // Names of settings.
 const (
 	settingCloud  = "cloud_id"
-	settingOldest = "oldest_program" // see SchemaCurrent
+	settingOldest = "oldest_program" // schema of it, see migration.Needs
 )
 
 // CloudID returns the name by which this cloud's Keelson is told from another

@@ -6,6 +6,7 @@ package storetest
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -36,7 +37,43 @@ func New(tb testing.TB) *store.Store {
 	if err := os.WriteFile(strings.TrimPrefix(connection, "sqlite:///"), blank, 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	return Open(tb, connection)
+	s := Open(tb, connection)
+	if os.Getenv(NextSchema) != "" {
+		addLater(tb, Direct(tb, s), "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+	}
+	return s
+}
+
+// NextSchema is the variable that, when set, gives tests of New and NewMariaDB
+// a database as a later release may have made it: each table has more columns.
+// Programs of this release must work with it.
+const NextSchema = "KEELSON_TEST_NEXT_SCHEMA"
+
+// addLater adds columns to the tables that the query lists.
+func addLater(tb testing.TB, db *sql.DB, tables string) {
+	tb.Helper()
+	rows, err := db.QueryContext(tb.Context(), tables)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var names []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			tb.Fatal(err)
+		}
+		names = append(names, name)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		tb.Fatal(err)
+	}
+	for _, name := range names {
+		for _, column := range []string{"added_later VARCHAR(20)", "counted_later INT NOT NULL DEFAULT 7"} {
+			if _, err := db.ExecContext(tb.Context(), "ALTER TABLE "+name+" ADD COLUMN "+column); err != nil {
+				tb.Fatal(err)
+			}
+		}
+	}
 }
 
 // migratedSQLite is a migrated SQLite file without rows. It is made once: each
@@ -69,9 +106,27 @@ var migratedSQLite = sync.OnceValues(func() ([]byte, error) {
 // database is dropped with the test.
 func NewMariaDB(tb testing.TB) *store.Store {
 	tb.Helper()
-	s := Open(tb, MariaDB(tb))
+	connection := MariaDB(tb)
+	s := Open(tb, connection)
 	if err := s.Migrate(tb.Context()); err != nil {
 		tb.Fatal(err)
+	}
+	if os.Getenv(NextSchema) != "" {
+		cfg, err := mysql.ParseDSN(testenv.Require(tb, testenv.MariaDB))
+		if err != nil {
+			tb.Fatal(err)
+		}
+		u, err := url.Parse(connection)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		cfg.DBName = strings.TrimPrefix(u.Path, "/")
+		db, err := sql.Open("mysql", cfg.FormatDSN())
+		if err != nil {
+			tb.Fatal(err)
+		}
+		defer db.Close()
+		addLater(tb, db, "SHOW TABLES")
 	}
 	return s
 }
