@@ -253,7 +253,7 @@ func TestExtras_StreamsEndWithTheProcessAndAreFew(t *testing.T) {
 		for range s {
 		}
 	}
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for { // what they took they have given back
 		answer, err := server.Client().Do(r)
 		if err != nil {

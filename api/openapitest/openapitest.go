@@ -59,7 +59,8 @@ type Exchange struct {
 
 // Handler hands requests on to next and complains about what does not conform.
 // Complain is called before the client has the end of the answer, by the
-// goroutine of the request.
+// goroutine of the request. What is answered to a client that has gone is not
+// looked at.
 func (d *Document) Handler(next http.Handler, complain func(error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		sent, err := io.ReadAll(r.Body)
@@ -71,6 +72,9 @@ func (d *Document) Handler(next http.Handler, complain func(error)) http.Handler
 		r.Body = io.NopCloser(bytes.NewReader(sent))
 		recorder := httptest.NewRecorder()
 		next.ServeHTTP(recorder, r)
+		if r.Context().Err() != nil {
+			return // the client has gone, and nothing of this reaches it
+		}
 		got := recorder.Result()
 		if err := d.Check(Exchange{Request: given, Sent: sent, Status: got.StatusCode, Header: got.Header, Body: recorder.Body.Bytes()}); err != nil {
 			complain(err)

@@ -3,6 +3,7 @@
 package openapitest_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -133,6 +134,14 @@ func TestHandler_HandsOnAndComplains(t *testing.T) {
 	}
 	if len(complaints) != 1 || !strings.Contains(complaints[0].Error(), "POST /v1/clusters {}\nanswered 202 2 {}\n") {
 		t.Errorf("complaints: %v", complaints)
+	}
+
+	complaints = nil
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(gone, "POST", "/v1/clusters", strings.NewReader("{}")))
+	if len(complaints) != 0 {
+		t.Errorf("of an answer that nobody waits for: %v", complaints)
 	}
 }
 

@@ -71,7 +71,7 @@ func newTerminal(t *testing.T, columns, lines uint16) *terminal {
 // until returns what was written, up to the mark, since it was last asked.
 func (t *terminal) until(mark string) string {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		t.mu.Lock()
 		before, after, found := strings.Cut(t.read.String(), mark)
 		if found {

@@ -143,7 +143,7 @@ func newCloud(dir string) (*cloud, error) {
 	api := fmt.Sprintf("http://127.0.0.1:%d", ports[0])
 	c.keystone = fmt.Sprintf("http://127.0.0.1:%d/v3", ports[1])
 	var document []byte
-	for deadline := time.Now().Add(30 * time.Second); document == nil; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); document == nil; time.Sleep(20 * time.Millisecond) {
 		if document, err = fetch(api + "/openapi.yaml"); err != nil && time.Now().After(deadline) {
 			return nil, errors.Join(fmt.Errorf("keelsond does not answer: %w\n%s", err, &c.log), c.daemon.Process.Kill())
 		}

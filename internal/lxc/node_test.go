@@ -308,7 +308,7 @@ func (h *testHost) loopDevices(tb testing.TB, id string) []string {
 
 func eventually(tb testing.TB, what string, check func() error) {
 	tb.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		err := check()
 		if err == nil {

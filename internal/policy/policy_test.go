@@ -367,7 +367,7 @@ func TestRunFollowsTheFile(t *testing.T) {
 
 	waitFor := func(role string) {
 		t.Helper()
-		deadline := time.Now().Add(5 * time.Second)
+		deadline := time.Now().Add(time.Minute)
 		for !e.Allow("cluster:create", caller("u", "p", role), nil) {
 			if time.Now().After(deadline) {
 				t.Fatalf("the rule for %s is not in force", role)

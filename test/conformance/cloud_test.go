@@ -130,7 +130,7 @@ func newCloud(t *testing.T, database string) *cloud {
 		}
 	})
 	c := &cloud{T: t, api: fmt.Sprintf("http://127.0.0.1:%d", ports[0]), keystone: fmt.Sprintf("http://127.0.0.1:%d/v3", ports[1])}
-	for deadline := time.Now().Add(30 * time.Second); !c.answers(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !c.answers(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("keelsond does not answer at %s", c.api)
 		}
