@@ -15,6 +15,8 @@ DESTDIR       ?=
 # Tools, by exact version: the same answer on every machine and every day.
 STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOFUMPT     := $(GO) run mvdan.cc/gofumpt@v0.12.0
+PROTOC_GO   := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+PROTOC_GRPC := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 
 # For the scripts below test/.
 export GO GO_BUILD_TAGS PKG
@@ -57,6 +59,14 @@ genpolicy:
 	test/lint/generated.sh --write etc/keelson/policy.yaml.sample
 gencli:
 	test/lint/generated.sh --write docs/cli-reference.md
+
+.PHONY: genproto
+genproto: ## Write the Go code of the driver protocol anew (Debian's protobuf-compiler)
+	tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; \
+	GOBIN=$$tools $(GO) install $(PROTOC_GO); GOBIN=$$tools $(GO) install $(PROTOC_GRPC); \
+	protoc --plugin=$$tools/protoc-gen-go --plugin=$$tools/protoc-gen-go-grpc -I drivers/plugin/proto \
+		--go_out=drivers/plugin/proto --go_opt=paths=source_relative \
+		--go-grpc_out=drivers/plugin/proto --go-grpc_opt=paths=source_relative driver.proto
 
 .PHONY: fmt
 fmt: ## Format the Go code
