@@ -51,6 +51,13 @@ func takeAll(ctx context.Context, plan []drivers.Step, done map[drivers.StepKey]
 	}
 }
 
+// CheckPlan refuses a plan that can not be taken: with doubled steps, with
+// needs that are not in it, or with steps that wait for each other.
+func CheckPlan(plan []drivers.Step) error {
+	_, err := newGraph(plan, nil)
+	return err
+}
+
 // graph is the part of a plan that is still to be taken.
 type graph struct {
 	steps   map[drivers.StepKey]drivers.Step

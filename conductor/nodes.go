@@ -81,7 +81,7 @@ func (r *runner) reconcileNodes(ctx context.Context) error {
 		name := network.Name()
 		shape.Network = &name
 		for index := 0; missing > 0; index++ {
-			name := nodeName(cluster.Name, &group, index)
+			name := NodeName(cluster.Name, &group, index)
 			taken := func(n model.Node) bool {
 				return n.Name == name || n.NodeGroupID == group.UUID && n.Index == index
 			}
@@ -251,9 +251,9 @@ func surplusNodes(have []model.Node, surplus int, named []string) []string {
 
 var notHostname = regexp.MustCompile(`[^a-z0-9-]+`)
 
-// nodeName is the node's host name: a DNS label (RFC 1123) of at most 63
+// NodeName is the node's host name: a DNS label (RFC 1123) of at most 63
 // characters that starts with the cluster's name.
-func nodeName(cluster string, g *model.NodeGroup, index int) string {
+func NodeName(cluster string, g *model.NodeGroup, index int) string {
 	label := func(s string, most int) string {
 		s = notHostname.ReplaceAllString(strings.ToLower(s), "-")
 		return strings.Trim(s[:min(len(s), most)], "-")

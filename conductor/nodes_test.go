@@ -25,9 +25,9 @@ func TestNodeNamesAreHostNames(t *testing.T) {
 		{"x", "***", 3, "x-node-3"},
 		{strings.Repeat("long", 60), strings.Repeat("group", 50), 1000, "longlonglonglonglonglonglonglonglong-groupgroupgroupgroup-1000"},
 	} {
-		got := nodeName(c.cluster, &model.NodeGroup{Name: c.group}, c.index)
+		got := NodeName(c.cluster, &model.NodeGroup{Name: c.group}, c.index)
 		if got != c.want {
-			t.Errorf("nodeName(%.20q, %.20q, %d) = %q, want %q", c.cluster, c.group, c.index, got, c.want)
+			t.Errorf("NodeName(%.20q, %.20q, %d) = %q, want %q", c.cluster, c.group, c.index, got, c.want)
 		}
 	}
 }
@@ -39,8 +39,8 @@ func FuzzNodeName(f *testing.F) {
 		if index < 0 || index > 1_000_000 {
 			return
 		}
-		if name := nodeName(cluster, &model.NodeGroup{Name: group}, index); !label.MatchString(name) {
-			t.Errorf("nodeName(%q, %q, %d) = %q is no DNS label", cluster, group, index, name)
+		if name := NodeName(cluster, &model.NodeGroup{Name: group}, index); !label.MatchString(name) {
+			t.Errorf("NodeName(%q, %q, %d) = %q is no DNS label", cluster, group, index, name)
 		}
 	})
 }

@@ -141,6 +141,6 @@ func driverCommand(load loader) *cobra.Command {
 			}
 			return errors.Join(err, w.Flush())
 		},
-	})
+	}, planCommand(load))
 	return cmd
 }
