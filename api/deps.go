@@ -25,6 +25,9 @@ type Config struct {
 	ServiceDownTime  time.Duration // silence after which a conductor counts as down; 0 means 180 s
 	MaxStreams       int           // of events that one project may listen to at once in this process; 0 means 16
 	EventPoll        time.Duration // how often all of them together look for new events; 0 means 500 ms
+	Reads, Changes   RateLimit     // of each project in this process, [rate_limit]
+	AllowedOrigins   []string      // of pages that may use the API from a browser, [cors] allowed_origin
+	PreflightAge     time.Duration // how long browsers remember that, [cors] max_age
 	// DisabledByFile makes /healthcheck answer 503 while a file of that name
 	// exists, for load balancers; empty means never.
 	DisabledByFile string

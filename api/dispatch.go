@@ -167,6 +167,9 @@ func (a *API) run(w http.ResponseWriter, r *http.Request, route *route) (respons
 	if err := c.identify(); err != nil {
 		return response{}, err
 	}
+	if err := a.throttled(c); err != nil {
+		return response{}, err
+	}
 	c.policy = a.Policy
 	c.admin = a.Policy.IsAdmin(c.caller.Caller)
 	if c.admin && route.across != "" {
@@ -217,7 +220,10 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if e.Allow != nil {
 		w.Header().Set("Allow", strings.Join(e.Allow, ", "))
 	}
-	if e.Status == http.StatusServiceUnavailable {
+	switch {
+	case e.RetryAfter > 0:
+		w.Header().Set("Retry-After", wholeSeconds(e.RetryAfter))
+	case e.Status == http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", retryAfter)
 	}
 	a.write(w, r, e.Status, e.wire(namesJSON(r.Header)))

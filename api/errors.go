@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/keelson/keelson/api/v1"
 	"github.com/keelson/keelson/internal/catalog"
@@ -23,6 +24,8 @@ type Error struct {
 	Status int
 	Detail string
 	Allow  []string // methods of the path, with 405
+
+	RetryAfter time.Duration // with 429 and 503; 0: nothing is known
 	// routing marks what was refused before a handler was reached: such
 	// answers carry no code and, unless JSON was asked for, no text.
 	routing bool

@@ -94,5 +94,7 @@ func setVersionHeaders(h http.Header, inUse string) {
 	h.Set("OpenStack-API-Minimum-Version", serviceName+" "+minVersion.String())
 	h.Set("OpenStack-API-Maximum-Version", serviceName+" "+maxVersion.String())
 	h.Set(versionHeader, serviceName+" "+inUse)
-	h.Set("Vary", versionHeader)
+	if !slices.Contains(h.Values("Vary"), versionHeader) {
+		h.Add("Vary", versionHeader)
+	}
 }

@@ -24,11 +24,14 @@ import (
 )
 
 // API answers the requests. It keeps no state of its own, but for who listens
-// to events.
+// to events and how many requests projects make.
 type API struct {
 	Deps
 	feed   *feed
 	config Config
+
+	reads, changes *throttle
+
 	routes *http.ServeMux
 	live   http.Handler
 }
@@ -48,9 +51,10 @@ func New(config Config, deps Deps) http.Handler {
 	config.MaxStreams = cmp.Or(config.MaxStreams, 16)
 	config.EventPoll = cmp.Or(config.EventPoll, 500*time.Millisecond)
 	a := &API{Deps: deps, config: config, live: health.Live(config.DisabledByFile)}
+	a.reads, a.changes = newThrottle(config.Reads), newThrottle(config.Changes)
 	a.feed = newFeed(deps.Store, config.EventPoll, config.MaxStreams)
 	a.routes = a.mux()
-	return a.identify(a.public(a.Authenticate(http.HandlerFunc(a.dispatch))))
+	return a.identify(a.cors(a.public(a.Authenticate(http.HandlerFunc(a.dispatch)))))
 }
 
 // public answers what needs no token, and hands on the rest.

@@ -121,19 +121,19 @@ func (p *HostPool) bringHost(ctx context.Context, node *model.Node, request plac
 	}
 	if host != nil && coming(host) {
 		enough, err := p.enoughComing(ctx, host, node, request)
+		if enough == nil && err == nil && name == "" {
+			// Another may find so at this moment: as above, the name comes first.
+			if name, err = p.freeName(ctx); err == nil {
+				enough, err = p.enoughComing(ctx, host, node, request)
+			}
+		}
 		if err != nil {
 			return drivers.Outcome{}, err
 		}
 		if enough != nil || p.full(all, fromIronic) {
 			return p.hasten(ctx, cmp.Or(enough, host), noRoom)
 		}
-		// Those on their way are full when all have got what they wait for.
-		host = nil
-		if name == "" {
-			if name, err = p.freeName(ctx); err != nil {
-				return drivers.Outcome{}, err
-			}
-		}
+		host = nil // those on their way are full when all have got what they wait for
 	}
 	switch {
 	case host == nil:
@@ -189,8 +189,8 @@ func (p *HostPool) wanted(ctx context.Context, request placement.Request) (*mode
 
 // enoughComing returns the host on its way that will have room for the node when
 // all nodes that have waited longer got theirs, host if none is on its way any
-// more; nil means that one more is needed. How large a host gets is known when its machine is reserved, and until
-// then it is taken to be large enough.
+// more; nil means that one more is needed. How large a host gets is known when
+// its machine is reserved, and until then it is taken to be large enough.
 func (p *HostPool) enoughComing(ctx context.Context, host *model.Host, node *model.Node, request placement.Request) (*model.Host, error) {
 	hosts, err := p.store.HostsIn(ctx, model.HostEnrolled, model.HostDeploying, model.HostPreparing)
 	if err != nil {
@@ -216,6 +216,10 @@ func (p *HostPool) enoughComing(ctx context.Context, host *model.Host, node *mod
 	}
 	if len(on) == 0 { // ready by now, or given up: the next look tells
 		return host, nil
+	}
+	// One that became ready before that look is for some of those who wait.
+	if ready, err := p.store.HostsWithRoom(ctx, wish(request), nil, 1); err != nil || len(ready) > 0 {
+		return on[0], err
 	}
 	waiting, err := p.store.WaitingNodes(ctx)
 	if err != nil {

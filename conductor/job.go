@@ -69,7 +69,7 @@ func (c *Conductor) describe(cluster *model.Cluster, template *model.ClusterTemp
 	var state []byte
 	if len(cluster.DriverState) > 0 {
 		var err error
-		if state, err = c.Sealer.Open(cluster.DriverState, driverState, cluster.UUID); err != nil {
+		if state, err = c.Sealer.Open(cluster.DriverState, model.DriverStateContext, cluster.UUID); err != nil {
 			return nil, fault.Permanent(err, "the driver's stored state can not be read: the operator must bring back the key it was sealed with")
 		}
 	}

@@ -322,9 +322,6 @@ func (s *services) SaveState(ctx context.Context, state []byte) error {
 	if len(state) > maxDriverState {
 		return fault.Permanent(nil, "the driver keeps %d bytes of state, more than %d", len(state), maxDriverState)
 	}
-	sealed := s.Sealer.Seal(state, driverState, s.cluster.UUID)
+	sealed := s.Sealer.Seal(state, model.DriverStateContext, s.cluster.UUID)
 	return fenced(s.Store.SaveDriverState(ctx, s.fence, sealed))
 }
-
-// driverState and the cluster's uuid are what sealed driver state is bound to.
-const driverState = "driver-state"

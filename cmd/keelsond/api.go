@@ -38,6 +38,9 @@ func (p *process) startAPI(ctx context.Context, group *errgroup.Group) error {
 		MaxLimit: p.cfg.API.MaxLimit, MaxBody: int64(p.cfg.API.MaxBodySize), ProxyHeaders: p.cfg.API.EnableProxyHeadersParsing,
 		MaxClusters: p.cfg.Quotas.MaxClustersPerProject, OperationTimeout: p.cfg.Conductor.CreateTimeout, MaxPending: p.cfg.API.MaxPendingOperations,
 		ServiceDownTime: p.cfg.ServiceDownTime, DisabledByFile: p.cfg.Healthcheck.DisableByFilePath,
+		Reads:          api.RateLimit{PerSecond: p.cfg.RateLimit.ReadsPerSecond, Burst: p.cfg.RateLimit.ReadsBurst},
+		Changes:        api.RateLimit{PerSecond: p.cfg.RateLimit.ChangesPerSecond, Burst: p.cfg.RateLimit.ChangesBurst},
+		AllowedOrigins: p.cfg.CORS.AllowedOrigins, PreflightAge: p.cfg.CORS.MaxAge,
 	}, api.Deps{
 		Logger: p.log, Store: p.store, Policy: enforcer, COEs: coes{p.drivers}, Certificates: p.certificates,
 		Flavors: p.catalog, Images: p.catalog, Networks: p.catalog, Keypairs: p.catalog, Projects: projects,
@@ -83,11 +86,12 @@ func (p *process) listenAPI() (net.Listener, error) {
 	if err != nil || !c.EnabledSSL {
 		return l, err
 	}
-	certificate, err := tls.LoadX509KeyPair(c.SSLCertFile, c.SSLKeyFile)
-	if err != nil {
+	certificate := &certificateFile{cert: c.SSLCertFile, key: c.SSLKeyFile}
+	if _, err := certificate.Reload(true); err != nil {
 		return nil, errors.Join(fmt.Errorf("[api] ssl_cert_file and ssl_key_file: %w", err), l.Close())
 	}
-	return tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}), nil
+	p.reloads = append(p.reloads, reloadable{"the certificate of the API", certificate.Reload})
+	return tls.NewListener(l, &tls.Config{GetCertificate: certificate.Get, MinVersion: tls.VersionTLS12}), nil
 }
 
 // authentication lets requests with a valid token pass.

@@ -26,7 +26,7 @@ func (p *process) startConductor(ctx context.Context, group *errgroup.Group) err
 	if err != nil {
 		return err
 	}
-	machines, err := p.machines()
+	machines, err := p.machines(ctx)
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (h libvirtHost) Probe(ctx context.Context) error {
 }
 
 // machines is the bare-metal service, or nil when none is configured.
-func (p *process) machines() (conductor.Machines, error) {
+func (p *process) machines(ctx context.Context) (conductor.Machines, error) {
 	c := &p.cfg.Ironic
 	if c.EndpointOverride == "" && c.AuthURL == "" {
 		return nil, nil
@@ -131,9 +131,13 @@ func (p *process) machines() (conductor.Machines, error) {
 		return nil, fmt.Errorf("[ironic]: %w", err)
 	}
 	p.onClose(func() error { client.Close(); return nil })
+	owner, err := p.store.CloudID(ctx, p.sealer.KeyID())
+	if err != nil {
+		return nil, err
+	}
 	return &conductor.BareMetal{
 		Ironic: client, Image: ironic.Image{Href: c.Image, Checksum: c.ImageChecksum}, LibvirtURI: p.cfg.Hosts.LibvirtURI,
-		ConfigDrive: p.configDrive, Owner: p.sealer.KeyID(),
+		ConfigDrive: p.configDrive, Owner: owner,
 	}, nil
 }
 

@@ -15,7 +15,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
-	"github.com/keelson/keelson/internal/ca"
 	"github.com/keelson/keelson/internal/config"
 	"github.com/keelson/keelson/internal/model"
 	"github.com/keelson/keelson/internal/policy"
@@ -122,27 +121,6 @@ func policyCommand(load loader) *cobra.Command {
 func loadPolicy(cfg *config.Config, log *slog.Logger) (*policy.Enforcer, error) {
 	c := &cfg.OsloPolicy
 	return policy.Load(policy.Options{File: c.PolicyFile, EnforceNewDefaults: c.EnforceNewDefaults, EnforceScope: c.EnforceScope, Logger: log})
-}
-
-func masterKeyCommand(load loader) *cobra.Command {
-	cmd := &cobra.Command{Use: "master-key", Short: "The key that seals private keys in the database"}
-	cmd.AddCommand(&cobra.Command{
-		Use:   "create",
-		Short: "Make the key file, unless there is one; API and conductors need the same",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := load()
-			if err != nil {
-				return err
-			}
-			if _, err := ca.LoadOrCreateKeyFile(cfg.X509.MasterKeyFile); err != nil {
-				return err
-			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), cfg.X509.MasterKeyFile)
-			return err
-		},
-	})
-	return cmd
 }
 
 func hostCommand(load loader) *cobra.Command {

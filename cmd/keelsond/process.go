@@ -52,6 +52,8 @@ type process struct {
 	ready         *health.Readiness
 
 	closers []func() error
+	reloads []reloadable // files that may change while the process runs
+	hangup  <-chan os.Signal
 }
 
 // resources is what clusters name that is not Keelson's own.
@@ -75,6 +77,7 @@ func (p *process) close() {
 
 // start opens what the roles need and lets the group run it.
 func (p *process) start(ctx context.Context, group *errgroup.Group, do roles) error {
+	p.heedHangups()
 	var err error
 	if p.drivers, err = loadDrivers(p.cfg); err != nil {
 		return err
@@ -117,7 +120,11 @@ func (p *process) start(ctx context.Context, group *errgroup.Group, do roles) er
 			return err
 		}
 	}
-	return p.startMetrics(ctx, group)
+	if err := p.startMetrics(ctx, group); err != nil {
+		return err
+	}
+	p.startReloads(ctx, group)
+	return nil
 }
 
 func (p *process) openStore(ctx context.Context, migrate bool) error {
@@ -155,6 +162,7 @@ func (p *process) openKeys(create bool) error {
 	if p.sealer, err = loadKeys(p.cfg.X509.MasterKeyFile); err != nil {
 		return fmt.Errorf("[x509] master_key_file (keelsond master-key create makes one): %w", err)
 	}
+	p.reloads = append(p.reloads, reloadable{"the master keys", p.sealer.Reload})
 	p.certificates, err = newCA(p.cfg, p.store, p.sealer)
 	return err
 }
@@ -284,5 +292,9 @@ func publicEndpoint(cfg *config.Config) string {
 	if cfg.API.PublicEndpoint != "" {
 		return cfg.API.PublicEndpoint
 	}
-	return "http://" + net.JoinHostPort(cfg.API.Host, strconv.Itoa(cfg.API.Port))
+	scheme := "http://"
+	if cfg.API.EnabledSSL {
+		scheme = "https://"
+	}
+	return scheme + net.JoinHostPort(cfg.API.Host, strconv.Itoa(cfg.API.Port))
 }

@@ -95,11 +95,13 @@ func listen(what, host string, port int) (net.Listener, error) {
 }
 
 // serveHTTP answers requests until ctx ends, then gives those under way that
-// long to finish.
+// long to finish. A client that is slow to send its request, to read the
+// answer or to come with the next request loses its connection; streams set
+// deadlines of their own.
 func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, readTimeout, grace time.Duration, log *slog.Logger) error {
 	server := &http.Server{
 		Handler:           handler,
-		ReadHeaderTimeout: 10 * time.Second,
+		ReadHeaderTimeout: min(readTimeout, 10*time.Second), // and for a TLS handshake
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      120 * time.Second,
 		IdleTimeout:       120 * time.Second,

@@ -51,7 +51,7 @@ func sweepCommand(load loader) *cobra.Command {
 				return err
 			}
 			p.onClose(libvirt.Close)
-			machines, err := p.machines()
+			machines, err := p.machines(cmd.Context())
 			if err != nil {
 				return err
 			}

@@ -96,6 +96,7 @@ func (d Driver) ValidateCluster(t *drivers.Template, c *drivers.Cluster, groups 
 
 // refused is why no cluster is made: Magnum's sentence, and what it means here.
 func refused(t *drivers.Template) error {
+	//lint:ignore ST1005 the first sentence is Magnum's, with its full stop
 	return fmt.Errorf("%w The driver kubernetes is a stub: it validates and plans clusters but makes none.",
 		&drivers.UnsupportedError{ServerType: t.ServerType, Distro: t.Distro, COE: t.COE})
 }

@@ -81,10 +81,12 @@ func (m *memory) PutCertificate(_ context.Context, c *model.Certificate) (*model
 
 func newSealer(t testing.TB) *Sealer {
 	t.Helper()
-	s, err := parseKeys(NewKeyLine())
+	ring, err := parseKeys(NewKeyLine())
 	if err != nil {
 		t.Fatal(err)
 	}
+	s := new(Sealer)
+	s.ring.Store(ring)
 	return s
 }
 

@@ -16,7 +16,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 // sealVersion is the first byte of everything sealed. Next come one byte with
@@ -29,21 +31,60 @@ const masterKeySize = 32 // AES-256
 // key. What is sealed names the key it was sealed with, so a new key can be
 // put first in the key file while the old ones still open what they sealed.
 //
+// The file may change while the Sealer is in use, see Reload.
+//
 // It may be used from several goroutines at once.
 type Sealer struct {
-	current string
-	keys    map[string]cipher.AEAD
+	path string
+	ring atomic.Pointer[keyring]
 }
 
-// KeyID returns the id of the key that seals. Keys made by LoadOrCreateKeyFile
-// have random ones, so it tells one cloud from another.
-func (s *Sealer) KeyID() string { return s.current }
+// keyring is what a key file holds.
+type keyring struct {
+	current string   // id of the key that seals
+	ids     []string // in the order of the file
+	keys    map[string]cipher.AEAD
+	from    os.FileInfo // nil when it was not read from a file
+}
+
+// KeyID returns the id of the key that seals.
+func (s *Sealer) KeyID() string { return s.ring.Load().current }
+
+// KeyIDs returns the ids of all keys in the order of the file: the first one
+// seals.
+func (s *Sealer) KeyIDs() []string { return slices.Clone(s.ring.Load().ids) }
+
+// Reload reads the key file again if it has changed, or anyhow, and tells
+// whether it did. When the file can not be used all stays as it was.
+func (s *Sealer) Reload(anyhow bool) (changed bool, err error) {
+	old := s.ring.Load()
+	if info, err := os.Stat(s.path); err == nil && !anyhow && old.from != nil &&
+		os.SameFile(info, old.from) && info.ModTime().Equal(old.from.ModTime()) && info.Size() == old.from.Size() {
+		return false, nil
+	}
+	ring, err := readKeyFile(s.path)
+	if err != nil {
+		return false, err
+	}
+	s.ring.Store(ring)
+	return true, nil
+}
 
 // LoadKeyFile reads the master keys. Each line holds a key's id, white space
 // and the key: 32 bytes in base64. The first key seals, all of them open;
 // empty lines and lines that begin with # are skipped. A file that everyone
 // may read is refused.
 func LoadKeyFile(path string) (*Sealer, error) {
+	ring, err := readKeyFile(path)
+	if err != nil {
+		return nil, err
+	}
+	s := &Sealer{path: path}
+	s.ring.Store(ring)
+	return s, nil
+}
+
+func readKeyFile(path string) (*keyring, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("read master key file: %w", err)
@@ -55,11 +96,12 @@ func LoadKeyFile(path string) (*Sealer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read master key file: %w", err)
 	}
-	s, err := parseKeys(content)
+	ring, err := parseKeys(content)
 	if err != nil {
 		return nil, fmt.Errorf("master key file %s: %w", path, err)
 	}
-	return s, nil
+	ring.from = info
+	return ring, nil
 }
 
 // LoadOrCreateKeyFile is LoadKeyFile, and makes the file with one random key
@@ -104,8 +146,8 @@ func NewKeyLine() []byte {
 	return fmt.Appendf(nil, "%s %s\n", hex.EncodeToString(id[:]), base64.StdEncoding.EncodeToString(key[:]))
 }
 
-func parseKeys(content []byte) (*Sealer, error) {
-	s := &Sealer{keys: map[string]cipher.AEAD{}}
+func parseKeys(content []byte) (*keyring, error) {
+	s := &keyring{keys: map[string]cipher.AEAD{}}
 	lines := bufio.NewScanner(bytes.NewReader(content))
 	for n := 1; lines.Scan(); n++ {
 		fields := strings.Fields(lines.Text())
@@ -131,13 +173,12 @@ func parseKeys(content []byte) (*Sealer, error) {
 		if s.keys[id], err = cipher.NewGCM(block); err != nil {
 			return nil, err
 		}
-		if s.current == "" {
-			s.current = id
-		}
+		s.ids = append(s.ids, id)
 	}
-	if s.current == "" {
+	if len(s.ids) == 0 {
 		return nil, errors.New("no key in it")
 	}
+	s.current = s.ids[0]
 	return s, nil
 }
 
@@ -145,8 +186,9 @@ func parseKeys(content []byte) (*Sealer, error) {
 // "ca", for instance: it is not kept, and the same one must be given to Open,
 // so that a sealed secret put into another row does not open.
 func (s *Sealer) Seal(secret []byte, context ...string) []byte {
-	aead := s.keys[s.current]
-	sealed := append([]byte{sealVersion, byte(len(s.current))}, s.current...)
+	ring := s.ring.Load()
+	aead := ring.keys[ring.current]
+	sealed := append([]byte{sealVersion, byte(len(ring.current))}, ring.current...)
 	header := len(sealed)
 	nonce := make([]byte, aead.NonceSize())
 	rand.Read(nonce)
@@ -154,13 +196,32 @@ func (s *Sealer) Seal(secret []byte, context ...string) []byte {
 	return aead.Seal(sealed, nonce, secret, associated(sealed[:header], context))
 }
 
-// Open decrypts what Seal made in the same context.
-func (s *Sealer) Open(sealed []byte, context ...string) ([]byte, error) {
+// errUnknownForm: it was not made by Seal.
+var errUnknownForm = errors.New("open sealed secret: unknown form")
+
+// sealedWith returns the header of something sealed, and the id of the key.
+func sealedWith(sealed []byte) (header []byte, id string, err error) {
 	if len(sealed) < 2 || sealed[0] != sealVersion || len(sealed) < 2+int(sealed[1]) {
-		return nil, errors.New("open sealed secret: unknown form")
+		return nil, "", errUnknownForm
 	}
-	header, rest := sealed[:2+int(sealed[1])], sealed[2+int(sealed[1]):]
-	aead, ok := s.keys[string(header[2:])]
+	header = sealed[:2+int(sealed[1])]
+	return header, string(header[2:]), nil
+}
+
+// Open decrypts what Seal made in the same context. A key that is not known
+// yet is looked for in the key file, should that have changed.
+func (s *Sealer) Open(sealed []byte, context ...string) ([]byte, error) {
+	header, id, err := sealedWith(sealed)
+	if err != nil {
+		return nil, err
+	}
+	rest := sealed[len(header):]
+	aead, ok := s.ring.Load().keys[id]
+	if !ok {
+		if _, err := s.Reload(false); err == nil {
+			aead, ok = s.ring.Load().keys[id]
+		}
+	}
 	if !ok {
 		return nil, fmt.Errorf("open sealed secret: master key %q is not in the key file", header[2:])
 	}

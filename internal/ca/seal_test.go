@@ -62,8 +62,12 @@ func TestANewKeySealsAndTheOldOneStillOpens(t *testing.T) {
 	if got, err := after.Open(old); err != nil || string(got) != "old" {
 		t.Errorf("%q, %v", got, err)
 	}
-	if _, err := before.Open(after.Seal([]byte("new"))); err == nil {
+	if _, id, _ := sealedWith(after.Seal([]byte("new"))); id == before.KeyID() {
 		t.Error("the old key still seals")
+	}
+	// A process that read the file before finds the new key by itself.
+	if got, err := before.Open(after.Seal([]byte("new"))); err != nil || string(got) != "new" {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 
@@ -77,7 +81,7 @@ func TestKeyFileIsMadeOnceAndForTheOwnerOnly(t *testing.T) {
 	}
 	wg.Wait()
 	for _, s := range sealers {
-		if s == nil || s.current != sealers[0].current {
+		if s == nil || s.KeyID() != sealers[0].KeyID() {
 			t.Fatal("two starts made two keys")
 		}
 	}

@@ -29,6 +29,8 @@ const (
 type Config struct {
 	Default
 	API               API
+	RateLimit         RateLimit
+	CORS              CORS
 	Portal            Portal
 	Database          Database
 	KeystoneAuthToken KeystoneAuthToken
@@ -49,13 +51,18 @@ type Config struct {
 	Healthcheck       Healthcheck
 	Metrics           Metrics
 	OTel              OTel
+
+	// SecretFiles are the files that secrets were read from, by "group/option".
+	SecretFiles map[string]string
 }
 
 // groups declares every option, bound to c.
 func (c *Config) groups() []*group {
-	return []*group{
+	groups := []*group{
 		c.Default.declare(),
 		c.API.declare(),
+		c.RateLimit.declare(),
+		c.CORS.declare(),
 		c.Portal.declare(),
 		c.Database.declare(),
 		c.KeystoneAuthToken.declare(),
@@ -77,6 +84,10 @@ func (c *Config) groups() []*group {
 		c.Metrics.declare(),
 		c.OTel.declare(),
 	}
+	for _, g := range groups {
+		c.readSecretsFromFiles(g)
+	}
+	return groups
 }
 
 // Sources says where to read from. Later sources win over earlier ones:
@@ -120,13 +131,14 @@ type value struct{ text, source string }
 
 // loader gathers what the sources say and fills a Config with it.
 type loader struct {
-	config   *Config
-	groups   []*group // bound to config
-	dir      string   // where the first source is; relative file names start there
-	file     []assignment
-	env      []assignment
-	warnings []Warning
-	faults   Faults
+	config      *Config
+	groups      []*group // bound to config
+	dir         string   // where the first source is; relative file names start there
+	credentials string   // directory of systemd's credentials, if it has told one
+	file        []assignment
+	env         []assignment
+	warnings    []Warning
+	faults      Faults
 }
 
 func newLoader() *loader {
@@ -195,6 +207,9 @@ func (l *loader) readEnv(env []string) {
 	}
 	for _, variable := range env {
 		name, text, _ := strings.Cut(variable, "=")
+		if name == credentialsDirectory {
+			l.credentials = text
+		}
 		group, option, ok := strings.Cut(strings.TrimPrefix(name, "OS_"), "__")
 		if !ok || !strings.HasPrefix(name, "OS_") || groups[group] == "" {
 			continue
@@ -248,6 +263,11 @@ func (l *loader) fill() {
 		sound := true
 		for _, o := range g.options {
 			sound = l.fillOption(s, o) && sound
+		}
+		for _, o := range g.options {
+			if sound && o.file != nil {
+				sound = l.fillFromFile(s, o)
+			}
 		}
 		if sound && g.validate != nil {
 			g.validate(func(name, rule string) {

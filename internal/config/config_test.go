@@ -476,7 +476,7 @@ func TestDeclarations(t *testing.T) {
 			if !strings.HasSuffix(o.help, ".") {
 				t.Errorf("%s: help is not a sentence: %q", id, o.help)
 			}
-			if !o.secret && regexp.MustCompile("password|^connection$|transport_url").MatchString(o.name) {
+			if !o.secret && regexp.MustCompile("password$|^connection$|transport_url$").MatchString(o.name) {
 				t.Errorf("%s looks like a secret but is not", id)
 			}
 		}

@@ -39,7 +39,8 @@ type option struct {
 	oldNames    []oldName
 	rules       []func(string) error // for text that is not empty
 	secret      bool
-	multi       bool // may be given several times, all count
+	file        *option // holds the name of a file that a secret is in
+	multi       bool    // may be given several times, all count
 
 	store func(values []string) []error // checks and keeps; one value unless multi
 	text  func() []string               // the value kept, as an operator would write it

@@ -19,7 +19,7 @@ func (s *Store) CreateTablesFromModels(ctx context.Context) error {
 	if s.writer == nil {
 		db = db.Set("gorm:table_options", mysqlTable)
 	}
-	return db.AutoMigrate(append(Rows(), &projectLock{}, &periodicJob{}, &eventLock{})...)
+	return db.AutoMigrate(append(Rows(), &projectLock{}, &periodicJob{}, &eventLock{}, &setting{})...)
 }
 
 // Rows is one of each kind that package model knows.

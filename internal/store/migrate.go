@@ -26,6 +26,7 @@ var migrations = []*gormigrate.Migration{
 	{ID: "202611232130", Migrate: migrate202611232130},
 	{ID: "202611232200", Migrate: migrate202611232200},
 	{ID: "202611232210", Migrate: migrate202611232210},
+	{ID: "202611240110", Migrate: migrate202611240110},
 }
 
 const migrationsTable = "schema_migrations"

@@ -315,8 +315,8 @@ type ValidateReply struct {
 	// Why it is refused, for the user: names the field and the rule. Empty:
 	// accepted.
 	Refusal string `protobuf:"bytes,1,opt,name=refusal,proto3" json:"refusal,omitempty"`
-	// Instead of a refusal: no cluster of this kind can be made. Keelson says so
-	// in Magnum's words.
+	// No cluster of this kind can be made, as no driver were there. Without a
+	// refusal Keelson says so in Magnum's words.
 	Unsupported   bool `protobuf:"varint,2,opt,name=unsupported,proto3" json:"unsupported,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1588,7 +1588,9 @@ type Failure struct {
 	// The number of the call that failed with this, when the driver hands a
 	// service's failure on: please do, as it is or with another reason. Keelson
 	// then knows the true cause, such as that another conductor has taken over.
-	Cause         uint32 `protobuf:"varint,4,opt,name=cause,proto3" json:"cause,omitempty"`
+	Cause uint32 `protobuf:"varint,4,opt,name=cause,proto3" json:"cause,omitempty"`
+	// No cluster of this kind can be made: what a stub answers.
+	Unsupported   bool `protobuf:"varint,5,opt,name=unsupported,proto3" json:"unsupported,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1649,6 +1651,13 @@ func (x *Failure) GetCause() uint32 {
 		return x.Cause
 	}
 	return 0
+}
+
+func (x *Failure) GetUnsupported() bool {
+	if x != nil {
+		return x.Unsupported
+	}
+	return false
 }
 
 type Health struct {
@@ -3021,12 +3030,13 @@ const file_driver_proto_rawDesc = "" +
 	"\amessage\">\n" +
 	"\aOutcome\x12\x19\n" +
 	"\bafter_ms\x18\x01 \x01(\x03R\aafterMs\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"m\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\x8f\x01\n" +
 	"\aFailure\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x1c\n" +
 	"\tpermanent\x18\x03 \x01(\bR\tpermanent\x12\x14\n" +
-	"\x05cause\x18\x04 \x01(\rR\x05cause\"\x9e\x01\n" +
+	"\x05cause\x18\x04 \x01(\rR\x05cause\x12 \n" +
+	"\vunsupported\x18\x05 \x01(\bR\vunsupported\"\x9e\x01\n" +
 	"\x06Health\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\tR\x06status\x12@\n" +
 	"\areasons\x18\x02 \x03(\v2&.keelson.driver.v1.Health.ReasonsEntryR\areasons\x1a:\n" +

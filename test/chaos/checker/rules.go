@@ -104,12 +104,10 @@ func ended(s *state, h *history) (all []violation) {
 		all = append(all, violation{rule, fmt.Sprintf(format, args...)})
 	}
 	byRequest := make(map[string]bool)
-	deletes := make(map[string]time.Time) // when the cluster's delete was accepted
+	deleted := make(map[string]bool)
 	for _, o := range s.Operations {
 		byRequest[o.RequestID] = true
-		if o.Kind == "delete" {
-			deletes[o.Cluster] = o.CreatedAt
-		}
+		deleted[o.Cluster] = deleted[o.Cluster] || o.Kind == "delete"
 		if !o.ended() {
 			found(ruleStuck, "%s %s of cluster %s is %s", o.Kind, o.UUID, o.Cluster, o.State)
 		} else if o.FinishedAt != nil && o.FinishedAt.Sub(o.CreatedAt) > h.Bound {
@@ -130,15 +128,35 @@ func ended(s *state, h *history) (all []violation) {
 		}
 	}
 	for _, e := range accepted(h) {
-		// A second delete is answered as the first one is. A resize of a cluster
-		// that is being deleted is accepted and has no effect, as in Magnum.
-		at, deleted := deletes[e.Cluster]
-		covered := deleted && (e.Asked == "delete" || e.Asked == "resize" && at.Before(e.To))
+		// A second delete is answered as the first one is. A resize that the
+		// cluster's status does not allow is accepted and has no effect, as in
+		// Magnum.
+		covered := e.Asked == "delete" && deleted[e.Cluster] || e.Asked == "resize" && s.closed(e.Cluster, e.From, e.To)
 		if !byRequest[e.RequestID] && !covered {
 			found(ruleLost, "%s of cluster %s (%s) was accepted, and there is no operation", e.Asked, e.Cluster, e.RequestID)
 		}
 	}
 	return all
+}
+
+// closed tells whether at some moment from then to then the cluster was in a
+// status that allows no resize: being created, not created, or being deleted.
+func (s *state) closed(cluster string, from, to time.Time) bool {
+	for _, o := range s.Operations {
+		if o.Cluster != cluster || o.Kind != "create" && o.Kind != "delete" || o.CreatedAt.After(to) {
+			continue
+		}
+		left := o.Kind == "create" && o.State == "done" && o.FinishedAt != nil && o.FinishedAt.Before(from)
+		if o.Kind == "create" && o.State != "done" { // until it was made anew
+			left = slices.ContainsFunc(s.Operations, func(later operation) bool {
+				return later.Cluster == cluster && later.ID > o.ID && later.CreatedAt.Before(from)
+			})
+		}
+		if !left {
+			return true
+		}
+	}
+	return false
 }
 
 // updates finds clusters that are not as was asked for last.

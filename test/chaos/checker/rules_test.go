@@ -45,6 +45,7 @@ func healthy() (*state, *history) {
 			{Kind: ledger.Fault, What: ledger.Database, From: start.Add(time.Minute), To: start.Add(time.Minute + time.Second)},
 			{Kind: ledger.Answer, Status: 503, RetryAfter: "10", From: start.Add(time.Minute), To: start.Add(time.Minute)},
 			{Kind: ledger.Fault, What: ledger.KillConductor, Owner: "a/1", From: start, To: start},
+			answer("resize", "r5", "c1", 202), // while it is created: of no effect
 		},
 		Claims: []claim{
 			{Operation: "o1", Owner: "a/1", Generation: 1, Seen: start.Add(-time.Second)},
@@ -79,6 +80,9 @@ func TestViolationsAreFound(t *testing.T) {
 		"group in progress": {ruleStuck, func(s *state, _ *history) { s.Groups[0].Status = "CREATE_IN_PROGRESS" }},
 		"request forgotten": {ruleLost, func(_ *state, h *history) { h.Ledger[0].RequestID = "r9" }},
 		"delete forgotten":  {ruleLost, func(s *state, _ *history) { s.Operations = s.Operations[:2] }},
+		"resize forgotten": {ruleLost, func(_ *state, h *history) {
+			h.Ledger[3].RequestID, h.Ledger[3].From, h.Ledger[3].To = "r9", start.Add(time.Minute), start.Add(time.Minute)
+		}},
 		"count put back": {ruleUpdate, func(s *state, _ *history) {
 			s.Groups[0].Count, s.Nodes, s.Hosts[0].UsedVCPUs, s.Machines = 1, s.Nodes[:1], 1, s.Machines[:1]
 		}},
