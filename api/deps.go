@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/keelson/keelson/api/v1"
 	"github.com/keelson/keelson/internal/ca"
 	"github.com/keelson/keelson/internal/catalog"
 	"github.com/keelson/keelson/internal/model"
@@ -150,6 +151,9 @@ type COEs interface {
 	// Supports refuses a kind of operation that the template's driver can not
 	// do with its clusters.
 	Supports(t *model.ClusterTemplate, kind model.OperationKind) error
+	// Drivers tells of all drivers that this process knows, those too that it
+	// has skipped, by name.
+	Drivers() []v1.Driver
 }
 
 // Flavors knows the sizes of nodes. Errors are those of package catalog, also

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keelson/keelson/api"
+	v1 "github.com/keelson/keelson/api/v1"
 	"github.com/keelson/keelson/conductor"
 	"github.com/keelson/keelson/drivers"
 	"github.com/keelson/keelson/drivers/fake"
@@ -111,6 +112,31 @@ func (c coes) Supports(t *model.ClusterTemplate, kind model.OperationKind) error
 		return fmt.Errorf("the driver %s does not support the operation %s", info.Name, kind)
 	}
 	return nil
+}
+
+// Drivers tells what was loaded, without the paths of plugins.
+func (c coes) Drivers() []v1.Driver {
+	var all []v1.Driver
+	for _, l := range c.Listings() {
+		all = append(all, shownDriver(l))
+	}
+	return all
+}
+
+// shownDriver is a listing as the API shows it.
+func shownDriver(l drivers.Listing) v1.Driver {
+	list := func(words []string) []string { return append([]string{}, words...) }
+	reason := func(text string) *string {
+		if text == "" {
+			return nil
+		}
+		return &text
+	}
+	return v1.Driver{
+		Name: l.Info.Name, Kind: l.Kind, Version: l.Info.Version, COEs: list(l.Info.COEs), ServerTypes: list(l.Info.ServerTypes), Distros: list(l.Info.Distros),
+		NetworkDrivers: list(l.Info.NetworkDrivers), VolumeDrivers: list(l.Info.VolumeDrivers), Capabilities: list(l.Capabilities),
+		Skipped: reason(l.Skipped), Problem: reason(l.Problem),
+	}
 }
 
 func driverCommand(load loader) *cobra.Command {
