@@ -11,6 +11,8 @@ GO_BUILD_TAGS ?= libvirt_dlopen
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 PREFIX        ?= /usr/local
 DESTDIR       ?=
+# Of the Debian package: xz, zstd, gzip or none.
+DEB_COMPRESSION ?= xz
 
 # Tools, by exact version: the same answer on every machine and every day.
 STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -43,13 +45,33 @@ demo-down: ## End the demo and leave nothing of it behind
 build: ## Build the commands into bin/
 	$(GO) build -tags '$(GO_BUILD_TAGS)' -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/ ./cmd/...
 
+doc := $(DESTDIR)$(PREFIX)/share/doc/keelson
 .PHONY: install
-install: build ## Install below DESTDIR and PREFIX (/usr/local), sample configuration below DESTDIR/etc/keelson
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)/etc/keelson $(DESTDIR)$(PREFIX)/share/keelson
-	install -m 0755 bin/* $(DESTDIR)$(PREFIX)/bin/
-	install -m 0644 etc/keelson/* $(DESTDIR)/etc/keelson/
-	cp -R templates $(DESTDIR)$(PREFIX)/share/keelson/
-	if [[ -d etc/systemd ]]; then install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system etc/systemd/*; fi
+install: build ## Install below DESTDIR and PREFIX (/usr/local); configuration that is there in DESTDIR/etc stays
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)/etc/keelson $(DESTDIR)$(PREFIX)/share/keelson/templates $(doc)/examples
+	install -m 0755 bin/keelson bin/keelsond $(DESTDIR)$(PREFIX)/bin/
+	install -m 0644 etc/keelson/*.sample $(DESTDIR)/etc/keelson/
+	test -e $(DESTDIR)/etc/keelson/keelson.conf || install -m 0640 etc/keelson/keelson.conf $(DESTDIR)/etc/keelson/
+	cp -R templates/host templates/node $(DESTDIR)$(PREFIX)/share/keelson/templates/
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	for unit in etc/systemd/*.service; do sed 's|/usr/bin/|$(PREFIX)/bin/|' "$$unit" >$(DESTDIR)$(PREFIX)/lib/systemd/system/"$${unit##*/}"; done
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d etc/sysusers.d/*
+	install -D -m 0644 -t $(DESTDIR)/etc/logrotate.d etc/logrotate.d/*
+	install -m 0644 etc/systemd/log-to-file.conf etc/haproxy/* etc/mariadb/* $(doc)/examples/
+	install -m 0755 etc/rabbitmq/* $(doc)/examples/
+	install -m 0644 README.md docs/*.md $(doc)/
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/*.1
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/*.8
+	share=$(DESTDIR)$(PREFIX)/share; install -d "$$share"/bash-completion/completions "$$share"/zsh/site-functions "$$share"/fish/vendor_completions.d
+	share=$(DESTDIR)$(PREFIX)/share; for command in keelson keelsond; do \
+		bin/$$command completion bash >"$$share"/bash-completion/completions/$$command; \
+		bin/$$command completion zsh >"$$share"/zsh/site-functions/_$$command; \
+		bin/$$command completion fish >"$$share"/fish/vendor_completions.d/$$command.fish; \
+	done
+
+.PHONY: deb
+deb: build ## A Debian package in build/ (DEB_COMPRESSION=none is quick)
+	@etc/debian/build $(VERSION) $(DEB_COMPRESSION)
 
 .PHONY: generate genconfig genpolicy gencli
 generate: genconfig genpolicy gencli ## Write the files that are made from the code anew
@@ -105,6 +127,10 @@ check: ## Formatting, vet, staticcheck, generated files, the project's own lints
 .PHONY: docs
 docs: ## Links between the documents lead somewhere
 	@test/lint/links.sh
+
+.PHONY: deb-check
+deb-check: deb ## The Debian package before lintian, and its units started by a systemd of their own (root)
+	@deb=$$(ls -t build/keelson_*.deb | head -n 1); lintian --allow-root --fail-on error,warning "$$deb" && test/packaging/root "$$deb" systemd
 
 .PHONY: fmt-check
 fmt-check:

@@ -118,7 +118,7 @@ func TestRequestsDuringOperations(t *testing.T) {
 			t.Run(asked+" during "+running, func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t, storetest.New(t))
-				w.options.CallTimeout = 500 * time.Millisecond
+				w.options.CallTimeout = time.Second
 				cluster, op, goOn := w.halfDone(running)
 				before := w.cluster(cluster)
 				got := outcome{Asked: "done"}
