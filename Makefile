@@ -160,6 +160,10 @@ fuzz: ## Made-up input for everything that decodes: ten million executions (FUZZ
 chaos: ## 2,000 operations (KEELSON_CHAOS_OPERATIONS) under continuous faults, restarts of database and broker among them (root)
 	@test/run chaos
 
+.PHONY: plugin-kills
+plugin-kills: ## A driver's process killed in the middle of each of 100 creates (KEELSON_PLUGIN_KILLS)
+	KEELSON_PLUGIN_KILLS=$${KEELSON_PLUGIN_KILLS:-100} $(GO) test -tags '$(GO_BUILD_TAGS)' -count 1 -timeout 30m -v -run NoCreateIsLostWhenItsDriverIsKilled ./conductor
+
 ##@ Measure
 
 .PHONY: bench

@@ -15,6 +15,7 @@ import (
 
 	"github.com/keelson/keelson/api/v1"
 	"github.com/keelson/keelson/internal/catalog"
+	"github.com/keelson/keelson/internal/fault"
 	"github.com/keelson/keelson/internal/model"
 	"github.com/keelson/keelson/internal/store"
 )
@@ -403,10 +404,14 @@ func lookedUp(field, kind, ident string, err error) error {
 	return err
 }
 
-// refusal makes what a driver says about a specification a 400.
+// refusal makes what a driver says about a specification a 400. When there is no
+// answer for now, as of a driver whose process is away, it is a 503.
 func refusal(err error) error {
 	if err == nil {
 		return nil
+	}
+	if away, ok := errors.AsType[*fault.Error](err); ok && !away.Permanent {
+		return &Error{Status: http.StatusServiceUnavailable, Detail: sentence(away.Reason)}
 	}
 	return badRequest("%s", sentence(err.Error()))
 }

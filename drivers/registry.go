@@ -117,7 +117,8 @@ func (r *Registry) Named(name string) (Driver, error) {
 
 // For returns the driver that serves clusters of this kind: the one named by
 // the template, or the first by name that serves the server type, distro and
-// COE. A template for a COE that only a stub serves gets the stub.
+// COE. One that is part of the program comes before plugins, so that adding a
+// plugin changes nothing of what is there, and a stub after all others.
 func (r *Registry) For(t *Template) (Driver, error) {
 	if t.Driver != "" {
 		d, err := r.Named(t.Driver)
@@ -129,20 +130,26 @@ func (r *Registry) For(t *Template) (Driver, error) {
 		}
 		return d, nil
 	}
-	var stub Driver
+	var best Driver
+	rank := func(d Driver) int {
+		l := List(d)
+		switch {
+		case l.Info.Stub:
+			return 2
+		case l.Kind == Plugin:
+			return 1
+		}
+		return 0
+	}
 	for _, d := range r.All() {
-		switch info := d.Info(); {
-		case !info.Serves(t):
-		case info.Stub:
-			stub = d
-		default:
-			return d, nil
+		if d.Info().Serves(t) && (best == nil || rank(d) < rank(best)) {
+			best = d
 		}
 	}
-	if stub != nil {
-		return stub, nil
+	if best == nil {
+		return nil, unsupported(t)
 	}
-	return nil, unsupported(t)
+	return best, nil
 }
 
 // Serves tells whether the driver makes clusters of the template's kind.

@@ -3,8 +3,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,6 +20,7 @@ import (
 	"github.com/keelson/keelson/drivers"
 	"github.com/keelson/keelson/drivers/fake"
 	"github.com/keelson/keelson/drivers/kubernetes"
+	"github.com/keelson/keelson/drivers/plugin"
 	"github.com/keelson/keelson/drivers/swarm"
 	"github.com/keelson/keelson/internal/config"
 	"github.com/keelson/keelson/internal/model"
@@ -33,8 +36,28 @@ var inTree = map[string]func(*config.Config) drivers.Driver{
 	},
 }
 
-// loadDrivers makes the drivers that the configuration enables.
-func loadDrivers(cfg *config.Config) (*drivers.Registry, error) {
+// openDrivers makes the drivers that the configuration enables and starts those
+// that are programs of their own, until closed.
+func openDrivers(ctx context.Context, cfg *config.Config, log *slog.Logger) (registry *drivers.Registry, closeAll func() error, err error) {
+	if registry, err = builtinDrivers(cfg); err != nil {
+		return nil, nil, err
+	}
+	if cfg.Drivers.PluginDir == "" {
+		return registry, func() error { return nil }, nil
+	}
+	plugins, err := plugin.Load(ctx, plugin.Options{
+		Dir: cfg.Drivers.PluginDir, Checksums: cfg.Drivers.PluginChecksums, Logger: log,
+		Limits: plugin.Limits{Memory: uint64(cfg.Drivers.PluginMemory) << 20, OpenFiles: uint64(cfg.Drivers.PluginOpenFiles)},
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("[drivers] plugin_dir: %w", err)
+	}
+	plugins.AddTo(registry)
+	return registry, plugins.Close, nil
+}
+
+// builtinDrivers makes those that come with Keelson.
+func builtinDrivers(cfg *config.Config) (*drivers.Registry, error) {
 	var all []drivers.Driver
 	for _, name := range cfg.Drivers.Enabled {
 		make, ok := inTree[name]
@@ -145,24 +168,29 @@ func driverCommand(load loader) *cobra.Command {
 		Use:   "list",
 		Short: "List the drivers that the configuration enables",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			cfg, err := load()
 			if err != nil {
 				return err
 			}
-			registry, err := loadDrivers(cfg)
+			registry, closeDrivers, err := openDrivers(cmd.Context(), cfg, slog.New(slog.DiscardHandler))
 			if err != nil {
 				return err
 			}
+			defer func() { err = errors.Join(err, closeDrivers()) }()
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			_, err = fmt.Fprintln(w, "NAME\tVERSION\tCOES\tSERVER TYPES\tSTATE")
-			for _, d := range registry.All() {
-				info := d.Info()
+			_, err = fmt.Fprintln(w, "NAME\tVERSION\tKIND\tCOES\tSERVER TYPES\tSTATE")
+			for _, l := range registry.Listings() {
 				state := "ready"
-				if info.Stub {
+				switch {
+				case l.Skipped != "":
+					state = "skipped: " + l.Skipped
+				case l.Info.Stub:
 					state = "stub"
+				case l.Problem != "":
+					state = "down: " + l.Problem
 				}
-				_, e := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", info.Name, info.Version, strings.Join(info.COEs, ","), strings.Join(info.ServerTypes, ","), state)
+				_, e := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", l.Info.Name, l.Info.Version, l.Kind, strings.Join(l.Info.COEs, ","), strings.Join(l.Info.ServerTypes, ","), state)
 				err = errors.Join(err, e)
 			}
 			return errors.Join(err, w.Flush())

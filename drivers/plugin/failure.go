@@ -80,6 +80,8 @@ func fromDriver(name string, job *drivers.Job, f *pb.Failure, failed func(call u
 	err := fmt.Errorf("driver %s: %s", name, detail)
 	cause := failed(f.GetCause())
 	switch {
+	case cause != nil && f.GetReason() == fault.Reason(cause, "") && f.GetPermanent() == fault.IsPermanent(cause):
+		return fmt.Errorf("driver %s: %w", name, cause) // handed on as it is
 	case cause != nil:
 		err = fmt.Errorf("driver %s: %s: %w", name, detail, cause)
 	case f.GetUnsupported():

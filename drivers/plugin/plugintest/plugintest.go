@@ -12,7 +12,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/keelson/keelson/drivers"
@@ -116,4 +118,25 @@ func Named(tb testing.TB, r *drivers.Registry, name string) drivers.Driver {
 		tb.Fatal(err)
 	}
 	return d
+}
+
+// Kill ends the process of a plugin that was installed, if it runs, and returns
+// its number, or 0.
+func Kill(tb testing.TB, opts plugin.Options, name string) int {
+	tb.Helper()
+	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, file := range all {
+		line, err := os.ReadFile(file)
+		if program, _, _ := strings.Cut(string(line), "\x00"); err != nil || program != filepath.Join(opts.Dir, plugin.Prefix+name) {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err == nil && syscall.Kill(pid, syscall.SIGKILL) == nil {
+			return pid
+		}
+	}
+	return 0
 }
