@@ -31,6 +31,7 @@ type Listing struct {
 	Kind         string // BuiltIn, Plugin or Stub
 	Path         string // of a plugin: its program
 	Skipped      string // why it is not loaded; empty: it is
+	Mend         string // of one that is skipped: what an operator can do
 	Problem      string // loaded, but does not answer now: why
 }
 

@@ -218,7 +218,7 @@ type Driver struct {
 	Distros        []string `json:"distros"` // none: any
 	NetworkDrivers []string `json:"network_drivers"`
 	VolumeDrivers  []string `json:"volume_drivers"`
-	Capabilities   []string `json:"capabilities"` // beside create, update and delete: upgrade, rotate-ca, rebuild, usage
+	Capabilities   []string `json:"capabilities"` // beside create, update and delete: upgrade, rotate-ca, rebuild, usage; stub: it makes no clusters
 	Skipped        *string  `json:"skipped"`      // why it is not loaded; null: it is
 	Problem        *string  `json:"problem"`      // why it does not answer now; null: it does
 }

@@ -4,15 +4,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
-
-	"github.com/spf13/cobra"
 
 	"github.com/keelson/keelson/api"
 	v1 "github.com/keelson/keelson/api/v1"
@@ -137,17 +133,26 @@ func (c coes) Supports(t *model.ClusterTemplate, kind model.OperationKind) error
 	return nil
 }
 
-// Drivers tells what was loaded, without the paths of plugins.
-func (c coes) Drivers() []v1.Driver {
-	var all []v1.Driver
-	for _, l := range c.Listings() {
-		all = append(all, shownDriver(l))
+// Drivers tells what was loaded. Only a reason may name a path: those who may ask
+// are administrators.
+func (c coes) Drivers() []v1.Driver { return shownDrivers(c.Listings()).Drivers }
+
+// shownDrivers are listings as the API shows them.
+func shownDrivers(all []drivers.Listing) v1.Drivers {
+	shown := v1.Drivers{Drivers: []v1.Driver{}}
+	for _, l := range all {
+		shown.Drivers = append(shown.Drivers, shownDriver(l))
 	}
-	return all
+	return shown
 }
 
-// shownDriver is a listing as the API shows it.
+// shownDriver is a listing as the API shows it. That a driver is a stub is told
+// by its kind and, of a plugin too, among its capabilities.
 func shownDriver(l drivers.Listing) v1.Driver {
+	capabilities := append([]string{}, l.Capabilities...)
+	if l.Info.Stub {
+		capabilities = append(capabilities, drivers.Stub)
+	}
 	list := func(words []string) []string { return append([]string{}, words...) }
 	reason := func(text string) *string {
 		if text == "" {
@@ -157,44 +162,7 @@ func shownDriver(l drivers.Listing) v1.Driver {
 	}
 	return v1.Driver{
 		Name: l.Info.Name, Kind: l.Kind, Version: l.Info.Version, COEs: list(l.Info.COEs), ServerTypes: list(l.Info.ServerTypes), Distros: list(l.Info.Distros),
-		NetworkDrivers: list(l.Info.NetworkDrivers), VolumeDrivers: list(l.Info.VolumeDrivers), Capabilities: list(l.Capabilities),
+		NetworkDrivers: list(l.Info.NetworkDrivers), VolumeDrivers: list(l.Info.VolumeDrivers), Capabilities: capabilities,
 		Skipped: reason(l.Skipped), Problem: reason(l.Problem),
 	}
-}
-
-func driverCommand(load loader) *cobra.Command {
-	cmd := &cobra.Command{Use: "driver", Short: "Drivers of container orchestration engines"}
-	cmd.AddCommand(&cobra.Command{
-		Use:   "list",
-		Short: "List the drivers that the configuration enables",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			cfg, err := load()
-			if err != nil {
-				return err
-			}
-			registry, closeDrivers, err := openDrivers(cmd.Context(), cfg, slog.New(slog.DiscardHandler))
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, closeDrivers()) }()
-			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			_, err = fmt.Fprintln(w, "NAME\tVERSION\tKIND\tCOES\tSERVER TYPES\tSTATE")
-			for _, l := range registry.Listings() {
-				state := "ready"
-				switch {
-				case l.Skipped != "":
-					state = "skipped: " + l.Skipped
-				case l.Info.Stub:
-					state = "stub"
-				case l.Problem != "":
-					state = "down: " + l.Problem
-				}
-				_, e := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", l.Info.Name, l.Info.Version, l.Kind, strings.Join(l.Info.COEs, ","), strings.Join(l.Info.ServerTypes, ","), state)
-				err = errors.Join(err, e)
-			}
-			return errors.Join(err, w.Flush())
-		},
-	}, planCommand(load))
-	return cmd
 }

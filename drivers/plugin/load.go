@@ -99,7 +99,7 @@ func Load(ctx context.Context, opts Options) (*Loaded, error) {
 		case refused[i] != nil:
 			opts.Logger.Error("driver not loaded", "driver", program.name(), "path", program.path, "error", refused[i])
 			l.skipped = append(l.skipped, drivers.Listing{
-				Info: drivers.Info{Name: program.name()}, Kind: drivers.Plugin, Path: program.path, Skipped: line(refused[i].Error()),
+				Info: drivers.Info{Name: program.name()}, Kind: drivers.Plugin, Path: program.path, Skipped: line(refused[i].Error()), Mend: mend(refused[i]),
 			})
 		default:
 			opts.Logger.Info("driver loaded", "driver", program.name(), "version", found[i].Info().Version, "path", program.path)
@@ -126,7 +126,7 @@ func (l *Loaded) AddTo(r *drivers.Registry) {
 	for _, d := range l.drivers {
 		if err := r.Add(d); err != nil {
 			listing := drivers.List(d)
-			listing.Skipped = err.Error()
+			listing.Skipped, listing.Mend = err.Error(), "take one of the two away: from [drivers] enabled, or out of the directory"
 			r.Skip(listing)
 		}
 	}
@@ -169,6 +169,19 @@ func find(dir string) ([]program, error) {
 	return all, nil
 }
 
+// mendable is what is wrong with a file, and how an operator mends it.
+type mendable struct{ how, what string }
+
+func (m *mendable) Error() string { return m.what }
+
+// mend says what an operator can do about a program that was not loaded.
+func mend(err error) string {
+	if m, ok := errors.AsType[*mendable](err); ok {
+		return m.how
+	}
+	return "the program itself does not do what it should: it may be for another version of Keelson; its author knows"
+}
+
 // check refuses a program that somebody other than the operator could have put
 // there or changed, or that is not the one with the checksum in the list.
 func (p program) check(checksums string) error {
@@ -177,10 +190,10 @@ func (p program) check(checksums string) error {
 		return err
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a regular file", p.path)
+		return &mendable{"put the program itself there", fmt.Sprintf("%s is not a regular file", p.path)}
 	}
 	if info.Mode()&0o111 == 0 {
-		return fmt.Errorf("%s is not executable", p.path)
+		return &mendable{"chmod 755 " + p.path, fmt.Sprintf("%s is not executable", p.path)}
 	}
 	for _, file := range []string{p.path, checksums} {
 		if err := trusted(file); err != nil {
@@ -201,7 +214,10 @@ func (p program) check(checksums string) error {
 		return fmt.Errorf("reading %s: %w", p.path, err)
 	}
 	if got := hex.EncodeToString(sum.Sum(nil)); got != want {
-		return fmt.Errorf("%s has the checksum %s, but %s says %s: was it changed?", p.path, got, checksums, want)
+		return &mendable{
+			fmt.Sprintf("if you have changed it yourself, write its line in %s anew: cd %s && sha256sum %s", checksums, filepath.Dir(p.path), filepath.Base(p.path)),
+			fmt.Sprintf("%s has the checksum %s, but %s says %s: was it changed?", p.path, got, checksums, want),
+		}
 	}
 	return nil
 }
@@ -210,6 +226,9 @@ func (p program) check(checksums string) error {
 // process runs as may write to it or exchange it.
 func trusted(file string) error {
 	path, err := filepath.EvalSymlinks(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &mendable{"make it, as root, with sha256sum " + Prefix + "* in the directory of the drivers", fmt.Sprintf("%s: no such file", file)}
+	}
 	if err != nil {
 		return err
 	}
@@ -220,12 +239,12 @@ func trusted(file string) error {
 		}
 		owner := info.Sys().(*syscall.Stat_t).Uid
 		if owner != 0 && int(owner) != os.Geteuid() {
-			return fmt.Errorf("%s belongs to user %d, not to root or the user that keelsond runs as", at, owner)
+			return &mendable{"chown root " + at, fmt.Sprintf("%s belongs to user %d, not to root or the user that keelsond runs as", at, owner)}
 		}
 		// In a directory like /tmp nobody can exchange what is another's.
 		shared := at != path && at != filepath.Dir(path) && info.Mode()&fs.ModeSticky != 0
 		if info.Mode()&0o022 != 0 && !shared {
-			return fmt.Errorf("%s may be written to by others (mode %o)", at, info.Mode().Perm())
+			return &mendable{"chmod go-w " + at, fmt.Sprintf("%s may be written to by others (mode %o)", at, info.Mode().Perm())}
 		}
 		if at == filepath.Dir(at) {
 			return nil
@@ -237,7 +256,7 @@ func trusted(file string) error {
 func listed(checksums, name string) (string, error) {
 	f, err := os.Open(checksums)
 	if err != nil {
-		return "", err
+		return "", err // check has seen it
 	}
 	defer f.Close()
 	lines := bufio.NewScanner(f)
@@ -251,5 +270,8 @@ func listed(checksums, name string) (string, error) {
 	if err := lines.Err(); err != nil {
 		return "", fmt.Errorf("reading %s: %w", checksums, err)
 	}
-	return "", fmt.Errorf("%s has no checksum of %s: sha256sum %s", checksums, name, name)
+	return "", &mendable{
+		fmt.Sprintf("if you trust it, in its directory: sha256sum %s >>%s", name, checksums),
+		fmt.Sprintf("%s has no checksum of %s", checksums, name),
+	}
 }
