@@ -3,6 +3,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -305,15 +306,15 @@ func (o *object) port(name string) *int {
 // checkDrivers fills in the default network driver and holds network, volume
 // and storage driver against what the COE knows.
 func (a *API) checkDrivers(t *model.ClusterTemplate) error {
-	networkDrivers := a.COEs.NetworkDrivers(t.COE)
-	if len(networkDrivers) == 0 {
+	networkDrivers, known := a.COEs.NetworkDrivers(t.COE)
+	if !known {
 		return badRequest("Requested COE type %s (coe) is not supported.", t.COE)
 	}
-	if t.NetworkDriver == nil {
+	if t.NetworkDriver == nil && len(networkDrivers) > 0 {
 		t.NetworkDriver = &networkDrivers[0]
 	}
-	if !slices.Contains(networkDrivers, *t.NetworkDriver) {
-		return badRequest("Network driver type %s (network_driver) is not supported, expecting one of: %s.", *t.NetworkDriver, strings.Join(networkDrivers, ", "))
+	if t.NetworkDriver != nil && !slices.Contains(networkDrivers, *t.NetworkDriver) {
+		return badRequest("Network driver type %s (network_driver) is not supported, expecting one of: %s.", *t.NetworkDriver, cmp.Or(strings.Join(networkDrivers, ", "), "none"))
 	}
 	if drivers := a.COEs.VolumeDrivers(t.COE); t.VolumeDriver != nil && !slices.Contains(drivers, *t.VolumeDriver) {
 		return badRequest("Volume driver type %s (volume_driver) is not supported, expecting one of: %s.", *t.VolumeDriver, strings.Join(append(drivers, "none"), ", "))

@@ -137,9 +137,9 @@ var _ Store = (*store.Store)(nil)
 // COEs knows which kinds of clusters can be made here. All of it is quick and
 // local. The text of an error goes to the user with a 400.
 type COEs interface {
-	// NetworkDrivers that a template of this COE may name, the default first;
-	// none when the COE is not known.
-	NetworkDrivers(coe string) []string
+	// NetworkDrivers that a template of this COE may name, the default first,
+	// and whether any driver serves the COE.
+	NetworkDrivers(coe string) (names []string, known bool)
 	// VolumeDrivers that a template of this COE may name.
 	VolumeDrivers(coe string) []string
 	// ValidateTemplate refuses a template whose (server type, distro, COE) no

@@ -187,8 +187,9 @@ func (c catalogue) Keypair(_ context.Context, ident string) error {
 // coes plays one swarm driver and the kubernetes stub.
 type coes struct{}
 
-func (coes) NetworkDrivers(coe string) []string {
-	return map[string][]string{"swarm": {"docker"}, "swarm-mode": {"docker"}, "kubernetes": {"flannel", "calico"}}[coe]
+func (coes) NetworkDrivers(coe string) ([]string, bool) {
+	names, known := map[string][]string{"swarm": {"docker"}, "swarm-mode": {"docker"}, "kubernetes": {"flannel", "calico"}, "pond": nil}[coe]
+	return names, known
 }
 
 func (coes) VolumeDrivers(coe string) []string {

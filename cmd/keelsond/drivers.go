@@ -75,8 +75,9 @@ type coes struct{ *drivers.Registry }
 
 var _ api.COEs = coes{}
 
-func (c coes) NetworkDrivers(coe string) []string {
-	return c.ofCOE(coe, func(i drivers.Info) []string { return i.NetworkDrivers })
+func (c coes) NetworkDrivers(coe string) (names []string, known bool) {
+	known = slices.ContainsFunc(c.All(), func(d drivers.Driver) bool { return slices.Contains(d.Info().COEs, coe) })
+	return c.ofCOE(coe, func(i drivers.Info) []string { return i.NetworkDrivers }), known
 }
 
 func (c coes) VolumeDrivers(coe string) []string {
