@@ -17,6 +17,8 @@ DEB_COMPRESSION ?= xz
 # Tools, by exact version: the same answer on every machine and every day.
 STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOFUMPT     := $(GO) run mvdan.cc/gofumpt@v0.12.0
+PROTOC_GO   := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+PROTOC_GRPC := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 
 # For the scripts below test/.
 export GO GO_BUILD_TAGS PKG
@@ -79,6 +81,14 @@ genpolicy:
 	test/lint/generated.sh --write etc/keelson/policy.yaml.sample
 gencli:
 	test/lint/generated.sh --write docs/cli-reference.md
+
+.PHONY: genproto
+genproto: ## Write the Go code of the driver protocol anew (Debian's protobuf-compiler)
+	tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; \
+	GOBIN=$$tools $(GO) install $(PROTOC_GO); GOBIN=$$tools $(GO) install $(PROTOC_GRPC); \
+	protoc --plugin=$$tools/protoc-gen-go --plugin=$$tools/protoc-gen-go-grpc -I drivers/plugin/proto \
+		--go_out=drivers/plugin/proto --go_opt=paths=source_relative \
+		--go-grpc_out=drivers/plugin/proto --go-grpc_opt=paths=source_relative driver.proto
 
 .PHONY: fmt
 fmt: ## Format the Go code
@@ -149,6 +159,10 @@ fuzz: ## Made-up input for everything that decodes: ten million executions (FUZZ
 .PHONY: chaos
 chaos: ## 2,000 operations (KEELSON_CHAOS_OPERATIONS) under continuous faults, restarts of database and broker among them (root)
 	@test/run chaos
+
+.PHONY: plugin-kills
+plugin-kills: ## A driver's process killed in the middle of each of 100 creates (KEELSON_PLUGIN_KILLS)
+	KEELSON_PLUGIN_KILLS=$${KEELSON_PLUGIN_KILLS:-100} $(GO) test -tags '$(GO_BUILD_TAGS)' -count 1 -timeout 30m -v -run NoCreateIsLostWhenItsDriverIsKilled ./conductor
 
 ##@ Measure
 

@@ -3,6 +3,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/keelson/keelson/api/v1"
 	"github.com/keelson/keelson/internal/catalog"
+	"github.com/keelson/keelson/internal/fault"
 	"github.com/keelson/keelson/internal/model"
 	"github.com/keelson/keelson/internal/store"
 )
@@ -304,15 +306,15 @@ func (o *object) port(name string) *int {
 // checkDrivers fills in the default network driver and holds network, volume
 // and storage driver against what the COE knows.
 func (a *API) checkDrivers(t *model.ClusterTemplate) error {
-	networkDrivers := a.COEs.NetworkDrivers(t.COE)
-	if len(networkDrivers) == 0 {
+	networkDrivers, known := a.COEs.NetworkDrivers(t.COE)
+	if !known {
 		return badRequest("Requested COE type %s (coe) is not supported.", t.COE)
 	}
-	if t.NetworkDriver == nil {
+	if t.NetworkDriver == nil && len(networkDrivers) > 0 {
 		t.NetworkDriver = &networkDrivers[0]
 	}
-	if !slices.Contains(networkDrivers, *t.NetworkDriver) {
-		return badRequest("Network driver type %s (network_driver) is not supported, expecting one of: %s.", *t.NetworkDriver, strings.Join(networkDrivers, ", "))
+	if t.NetworkDriver != nil && !slices.Contains(networkDrivers, *t.NetworkDriver) {
+		return badRequest("Network driver type %s (network_driver) is not supported, expecting one of: %s.", *t.NetworkDriver, cmp.Or(strings.Join(networkDrivers, ", "), "none"))
 	}
 	if drivers := a.COEs.VolumeDrivers(t.COE); t.VolumeDriver != nil && !slices.Contains(drivers, *t.VolumeDriver) {
 		return badRequest("Volume driver type %s (volume_driver) is not supported, expecting one of: %s.", *t.VolumeDriver, strings.Join(append(drivers, "none"), ", "))
@@ -403,10 +405,14 @@ func lookedUp(field, kind, ident string, err error) error {
 	return err
 }
 
-// refusal makes what a driver says about a specification a 400.
+// refusal makes what a driver says about a specification a 400. When there is no
+// answer for now, as of a driver whose process is away, it is a 503.
 func refusal(err error) error {
 	if err == nil {
 		return nil
+	}
+	if away, ok := errors.AsType[*fault.Error](err); ok && !away.Permanent {
+		return &Error{Status: http.StatusServiceUnavailable, Detail: sentence(away.Reason)}
 	}
 	return badRequest("%s", sentence(err.Error()))
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/keelson/keelson/api/v1"
 	"github.com/keelson/keelson/internal/ca"
 	"github.com/keelson/keelson/internal/catalog"
 	"github.com/keelson/keelson/internal/model"
@@ -136,9 +137,9 @@ var _ Store = (*store.Store)(nil)
 // COEs knows which kinds of clusters can be made here. All of it is quick and
 // local. The text of an error goes to the user with a 400.
 type COEs interface {
-	// NetworkDrivers that a template of this COE may name, the default first;
-	// none when the COE is not known.
-	NetworkDrivers(coe string) []string
+	// NetworkDrivers that a template of this COE may name, the default first,
+	// and whether any driver serves the COE.
+	NetworkDrivers(coe string) (names []string, known bool)
 	// VolumeDrivers that a template of this COE may name.
 	VolumeDrivers(coe string) []string
 	// ValidateTemplate refuses a template whose (server type, distro, COE) no
@@ -150,6 +151,9 @@ type COEs interface {
 	// Supports refuses a kind of operation that the template's driver can not
 	// do with its clusters.
 	Supports(t *model.ClusterTemplate, kind model.OperationKind) error
+	// Drivers tells of all drivers that this process knows, those too that it
+	// has skipped, by name.
+	Drivers() []v1.Driver
 }
 
 // Flavors knows the sizes of nodes. Errors are those of package catalog, also

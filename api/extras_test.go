@@ -139,6 +139,16 @@ func TestExtras_HostsAreForAdministrators(t *testing.T) {
 	}
 }
 
+func TestExtras_DriversAreForAdministrators(t *testing.T) {
+	w := newWorld(t, storetest.New(t))
+	w.ask("ann", "GET", "/v1/drivers", nil).want(403).saying("driver:get_all")
+	w.ask("admin", "GET", "/v1/drivers?name=nomad", nil).want(400).saying("name")
+	drivers := w.ask("admin", "GET", "/v1/drivers", nil).want(200).items("drivers")
+	if len(drivers) != 2 || drivers[0]["kind"] != "stub" || drivers[0]["skipped"] != nil || drivers[1]["skipped"] != "its checksum is not pinned" {
+		t.Errorf("drivers: %v", drivers)
+	}
+}
+
 // listen connects to the cluster's events over real HTTP and returns each of
 // them; the channel is closed when the stream ends.
 func listen(t *testing.T, server *httptest.Server, cluster, after string) <-chan string {

@@ -69,6 +69,14 @@ func nodeStatus(n *model.Node, health string) (status string, reason *string) {
 	return string(n.State), nil
 }
 
+// listDrivers shows the drivers that this process has loaded or skipped.
+func (a *API) listDrivers(c *call) (response, error) {
+	if err := c.authorize(c.self()); err != nil {
+		return response{}, err
+	}
+	return ok(v1.Drivers{Drivers: append([]v1.Driver{}, a.COEs.Drivers()...)}), nil
+}
+
 // listHosts shows the bare-metal hosts with what is left of each.
 func (a *API) listHosts(c *call) (response, error) {
 	if err := c.authorize(c.self()); err != nil {

@@ -92,6 +92,7 @@ func (a *API) table() []route {
 		{del, "/v1/quotas/{project}", always, "quota:delete", "", nil, missingIdent},
 
 		{get, "/v1/stats", always, "stats:get_all", "", []string{"project_id", "type"}, a.showStats},
+		{get, "/v1/drivers", always, "driver:get_all", "", nil, a.listDrivers},
 		{get, "/v1/hosts", always, "host:get_all", "", nil, a.listHosts},
 		{get, "/v1/mservices", always, "magnum-service:get_all", "", nil, a.listServices},
 

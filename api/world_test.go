@@ -26,6 +26,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/keelson/keelson/api"
+	v1 "github.com/keelson/keelson/api/v1"
 	"github.com/keelson/keelson/internal/ca"
 	"github.com/keelson/keelson/internal/catalog"
 	"github.com/keelson/keelson/internal/keystone"
@@ -186,8 +187,9 @@ func (c catalogue) Keypair(_ context.Context, ident string) error {
 // coes plays one swarm driver and the kubernetes stub.
 type coes struct{}
 
-func (coes) NetworkDrivers(coe string) []string {
-	return map[string][]string{"swarm": {"docker"}, "swarm-mode": {"docker"}, "kubernetes": {"flannel", "calico"}}[coe]
+func (coes) NetworkDrivers(coe string) ([]string, bool) {
+	names, known := map[string][]string{"swarm": {"docker"}, "swarm-mode": {"docker"}, "kubernetes": {"flannel", "calico"}, "pond": nil}[coe]
+	return names, known
 }
 
 func (coes) VolumeDrivers(coe string) []string {
@@ -203,6 +205,14 @@ func (coes) ValidateTemplate(t *model.ClusterTemplate) error {
 		return fmt.Errorf("Cluster type (%s, %s, %s) not supported.", t.ServerType, distro, t.COE)
 	}
 	return nil
+}
+
+func (coes) Drivers() []v1.Driver {
+	none := []string{}
+	return []v1.Driver{
+		{Name: "kubernetes", Kind: "stub", Version: "0.2", COEs: []string{"kubernetes"}, ServerTypes: []string{"vm", "bm"}, Distros: none, NetworkDrivers: none, VolumeDrivers: none, Capabilities: none},
+		{Name: "nomad", Kind: "plugin", COEs: none, ServerTypes: none, Distros: none, NetworkDrivers: none, VolumeDrivers: none, Capabilities: none, Skipped: new("its checksum is not pinned")},
+	}
 }
 
 func (coes) Supports(t *model.ClusterTemplate, kind model.OperationKind) error {

@@ -19,6 +19,7 @@ import (
 	"github.com/keelson/keelson/conductor"
 	"github.com/keelson/keelson/drivers"
 	"github.com/keelson/keelson/drivers/fake"
+	"github.com/keelson/keelson/drivers/plugin/plugintest"
 	"github.com/keelson/keelson/internal/ca"
 	"github.com/keelson/keelson/internal/catalog"
 	"github.com/keelson/keelson/internal/ipam"
@@ -29,7 +30,10 @@ import (
 	"github.com/keelson/keelson/internal/store/storetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	plugintest.Main(plugins)
+	goleak.VerifyTestMain(m)
+}
 
 // world is a database, a queue, one simulated host and a pretended COE, and
 // any number of conductors that come and go.

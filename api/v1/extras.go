@@ -206,3 +206,24 @@ type Host struct {
 type Hosts struct {
 	Hosts []Host `json:"hosts"`
 }
+
+// Driver is a COE driver, for administrators. Of one that was skipped only
+// name and kind are known.
+type Driver struct {
+	Name           string   `json:"name"`
+	Kind           string   `json:"kind"` // built-in, plugin, stub
+	Version        string   `json:"version"`
+	COEs           []string `json:"coes"` // values of a template's coe that it serves, likewise below
+	ServerTypes    []string `json:"server_types"`
+	Distros        []string `json:"distros"` // none: any
+	NetworkDrivers []string `json:"network_drivers"`
+	VolumeDrivers  []string `json:"volume_drivers"`
+	Capabilities   []string `json:"capabilities"` // beside create, update and delete: upgrade, rotate-ca, rebuild, usage; stub: it makes no clusters
+	Skipped        *string  `json:"skipped"`      // why it is not loaded; null: it is
+	Problem        *string  `json:"problem"`      // why it does not answer now; null: it does
+}
+
+// Drivers are all drivers of the process that answers, by name.
+type Drivers struct {
+	Drivers []Driver `json:"drivers"`
+}

@@ -3,20 +3,20 @@
 package main
 
 import (
-	"errors"
+	"context"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
-
-	"github.com/spf13/cobra"
 
 	"github.com/keelson/keelson/api"
+	v1 "github.com/keelson/keelson/api/v1"
 	"github.com/keelson/keelson/conductor"
 	"github.com/keelson/keelson/drivers"
 	"github.com/keelson/keelson/drivers/fake"
 	"github.com/keelson/keelson/drivers/kubernetes"
+	"github.com/keelson/keelson/drivers/plugin"
 	"github.com/keelson/keelson/drivers/swarm"
 	"github.com/keelson/keelson/internal/config"
 	"github.com/keelson/keelson/internal/model"
@@ -32,8 +32,28 @@ var inTree = map[string]func(*config.Config) drivers.Driver{
 	},
 }
 
-// loadDrivers makes the drivers that the configuration enables.
-func loadDrivers(cfg *config.Config) (*drivers.Registry, error) {
+// openDrivers makes the drivers that the configuration enables and starts those
+// that are programs of their own, until closed.
+func openDrivers(ctx context.Context, cfg *config.Config, log *slog.Logger) (registry *drivers.Registry, closeAll func() error, err error) {
+	if registry, err = builtinDrivers(cfg); err != nil {
+		return nil, nil, err
+	}
+	if cfg.Drivers.PluginDir == "" {
+		return registry, func() error { return nil }, nil
+	}
+	plugins, err := plugin.Load(ctx, plugin.Options{
+		Dir: cfg.Drivers.PluginDir, Checksums: cfg.Drivers.PluginChecksums, Logger: log,
+		Limits: plugin.Limits{Memory: uint64(cfg.Drivers.PluginMemory) << 20, OpenFiles: uint64(cfg.Drivers.PluginOpenFiles)},
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("[drivers] plugin_dir: %w", err)
+	}
+	plugins.AddTo(registry)
+	return registry, plugins.Close, nil
+}
+
+// builtinDrivers makes those that come with Keelson.
+func builtinDrivers(cfg *config.Config) (*drivers.Registry, error) {
 	var all []drivers.Driver
 	for _, name := range cfg.Drivers.Enabled {
 		make, ok := inTree[name]
@@ -55,8 +75,9 @@ type coes struct{ *drivers.Registry }
 
 var _ api.COEs = coes{}
 
-func (c coes) NetworkDrivers(coe string) []string {
-	return c.ofCOE(coe, func(i drivers.Info) []string { return i.NetworkDrivers })
+func (c coes) NetworkDrivers(coe string) (names []string, known bool) {
+	known = slices.ContainsFunc(c.All(), func(d drivers.Driver) bool { return slices.Contains(d.Info().COEs, coe) })
+	return c.ofCOE(coe, func(i drivers.Info) []string { return i.NetworkDrivers }), known
 }
 
 func (c coes) VolumeDrivers(coe string) []string {
@@ -113,34 +134,36 @@ func (c coes) Supports(t *model.ClusterTemplate, kind model.OperationKind) error
 	return nil
 }
 
-func driverCommand(load loader) *cobra.Command {
-	cmd := &cobra.Command{Use: "driver", Short: "Drivers of container orchestration engines"}
-	cmd.AddCommand(&cobra.Command{
-		Use:   "list",
-		Short: "List the drivers that the configuration enables",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := load()
-			if err != nil {
-				return err
-			}
-			registry, err := loadDrivers(cfg)
-			if err != nil {
-				return err
-			}
-			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			_, err = fmt.Fprintln(w, "NAME\tVERSION\tCOES\tSERVER TYPES\tSTATE")
-			for _, d := range registry.All() {
-				info := d.Info()
-				state := "ready"
-				if info.Stub {
-					state = "stub"
-				}
-				_, e := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", info.Name, info.Version, strings.Join(info.COEs, ","), strings.Join(info.ServerTypes, ","), state)
-				err = errors.Join(err, e)
-			}
-			return errors.Join(err, w.Flush())
-		},
-	}, planCommand(load))
-	return cmd
+// Drivers tells what was loaded. Only a reason may name a path: those who may ask
+// are administrators.
+func (c coes) Drivers() []v1.Driver { return shownDrivers(c.Listings()).Drivers }
+
+// shownDrivers are listings as the API shows them.
+func shownDrivers(all []drivers.Listing) v1.Drivers {
+	shown := v1.Drivers{Drivers: []v1.Driver{}}
+	for _, l := range all {
+		shown.Drivers = append(shown.Drivers, shownDriver(l))
+	}
+	return shown
+}
+
+// shownDriver is a listing as the API shows it. That a driver is a stub is told
+// by its kind and, of a plugin too, among its capabilities.
+func shownDriver(l drivers.Listing) v1.Driver {
+	capabilities := append([]string{}, l.Capabilities...)
+	if l.Info.Stub {
+		capabilities = append(capabilities, drivers.Stub)
+	}
+	list := func(words []string) []string { return append([]string{}, words...) }
+	reason := func(text string) *string {
+		if text == "" {
+			return nil
+		}
+		return &text
+	}
+	return v1.Driver{
+		Name: l.Info.Name, Kind: l.Kind, Version: l.Info.Version, COEs: list(l.Info.COEs), ServerTypes: list(l.Info.ServerTypes), Distros: list(l.Info.Distros),
+		NetworkDrivers: list(l.Info.NetworkDrivers), VolumeDrivers: list(l.Info.VolumeDrivers), Capabilities: capabilities,
+		Skipped: reason(l.Skipped), Problem: reason(l.Problem),
+	}
 }

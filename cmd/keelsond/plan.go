@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/netip"
 	"os"
@@ -89,7 +90,7 @@ func planCommand(load loader) *cobra.Command {
 			"  keelsond driver plan --coe swarm-mode --operation update --from-node-count 5 --node-count 3\n" +
 			"  keelsond driver plan --template template.yaml --cluster cluster.json --nodegroup gpu.yaml -f json",
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if err := checkFormat(options.format); err != nil {
 				return err
 			}
@@ -100,10 +101,11 @@ func planCommand(load loader) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			registry, err := loadDrivers(cfg)
+			registry, closeDrivers, err := openDrivers(cmd.Context(), cfg, slog.New(slog.DiscardHandler))
 			if err != nil {
 				return err
 			}
+			defer func() { err = errors.Join(err, closeDrivers()) }()
 			answer, err := ask.plan(cmd.Context(), registry)
 			if err != nil {
 				return err

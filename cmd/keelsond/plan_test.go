@@ -17,9 +17,15 @@ import (
 // no database, no broker.
 func run(t *testing.T, args ...string) (string, error) {
 	t.Helper()
+	return runWith(t, "plugin_dir =", args...)
+}
+
+// runWith does so with lines of the section [drivers].
+func runWith(t *testing.T, options string, args ...string) (string, error) {
+	t.Helper()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "keelson.conf")
-	must(t, os.WriteFile(file, []byte("[DEFAULT]\nstate_path = "+dir+"\n[database]\nconnection = mysql://nobody:secret@127.0.0.1:1/none\n[drivers]\nenabled = swarm,kubernetes\n"), 0o600))
+	must(t, os.WriteFile(file, []byte("[DEFAULT]\nstate_path = "+dir+"\n[database]\nconnection = mysql://nobody:secret@127.0.0.1:1/none\n[drivers]\nenabled = swarm,kubernetes\n"+options+"\n"), 0o600))
 	var out bytes.Buffer
 	root := newRoot()
 	root.SetOut(&out)

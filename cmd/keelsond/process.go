@@ -79,9 +79,11 @@ func (p *process) close() {
 func (p *process) start(ctx context.Context, group *errgroup.Group, do roles) error {
 	p.heedHangups()
 	var err error
-	if p.drivers, err = loadDrivers(p.cfg); err != nil {
+	var closeDrivers func() error
+	if p.drivers, closeDrivers, err = openDrivers(ctx, p.cfg, p.log); err != nil {
 		return err
 	}
+	p.onClose(closeDrivers)
 	if do.builtin {
 		if err := os.MkdirAll(p.cfg.StatePath, 0o700); err != nil {
 			return fmt.Errorf("state_path: %w", err)

@@ -244,13 +244,25 @@ func (c *Conductor) declare() *group {
 
 // Drivers is the group [drivers].
 type Drivers struct {
-	Enabled []string
+	Enabled         []string
+	PluginDir       string // empty: no plugins
+	PluginChecksums string
+	PluginMemory    int // MiB
+	PluginOpenFiles int
 }
 
 func (d *Drivers) declare() *group {
 	g := &group{name: "drivers", help: "Container orchestration engines."}
 	g.list(&d.Enabled, "enabled", "swarm,kubernetes", name,
-		"Drivers to offer. `keelsond driver list` shows which there are.")
+		"Drivers to offer of those that come with Keelson. `keelsond driver list` shows which there are.")
+	g.string(&d.PluginDir, "plugin_dir", "/usr/lib/keelson/drivers",
+		"Directory of drivers that are programs of their own: all files named keelson-driver-*. They, the directory and those above it must belong to root or the user that keelsond runs as, and nobody else may write to them. Empty: none.").
+		must(absolutePath)
+	g.string(&d.PluginChecksums, "plugin_checksums", "/etc/keelson/drivers.sha256",
+		"File that names the programs in plugin_dir that may run, as `sha256sum keelson-driver-*` writes it there. It is read before each start of one.").
+		must(absolutePath)
+	g.int(&d.PluginMemory, "plugin_memory", 1024, between(64, 1<<20), "MiB of data that the process of each such driver may have.")
+	g.int(&d.PluginOpenFiles, "plugin_open_files", 1024, between(64, 1<<20), "Files and connections that the process of each such driver may have open.")
 	return g
 }
 

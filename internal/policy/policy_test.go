@@ -82,7 +82,7 @@ func TestPolicy_16_3_KindsOfCaller(t *testing.T) {
 		{"credential rotate", "credential:rotate", "member other", ""},
 		{
 			"services, quota list and writes, publishing",
-			"host:get_all magnum-service:get_all quota:get_all quota:create quota:update quota:delete clustertemplate:publish baymodel:publish",
+			"driver:get_all host:get_all magnum-service:get_all quota:get_all quota:create quota:update quota:delete clustertemplate:publish baymodel:publish",
 			"admin", "",
 		},
 		{

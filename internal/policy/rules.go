@@ -97,6 +97,8 @@ var operationRules = []Rule{
 
 	{"credential:rotate", projectMember, "", true, "PATCH /v1/credentials/{cluster}; an administrator needs the member role too"},
 
+	{"driver:get_all", admin, oldAdmin, false, "GET /v1/drivers"},
+
 	{"federation:create", memberDenyC, oldDenyC, true, "POST /v1/federations"},
 	{"federation:delete", memberDenyC, oldDenyC, true, "DELETE /v1/federations/{federation}"},
 	{"federation:detail", readerDenyC, oldDenyC, true, "GET /v1/federations/detail"},
