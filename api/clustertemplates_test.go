@@ -338,11 +338,10 @@ func TestTemplates_4_4_DriversPerCOE(t *testing.T) {
 
 // A driver that the operator has added need not know network drivers.
 func TestTemplates_4_4_ACOEWithoutNetworkDrivers(t *testing.T) {
-	each(t, func(w *world) {
-		body := swarm().with("coe", "pond")
-		w.ask("ann", "POST", "/v1/clustertemplates", body).want(201).is("network_driver", nil)
-		w.refused(400, "network_driver … docker … none", "ann", "POST", "/v1/clustertemplates", body.with("network_driver", "docker"))
-	})
+	w := newWorld(t, storetest.New(t))
+	body := swarm().with("coe", "pond")
+	w.ask("ann", "POST", "/v1/clustertemplates", body).want(201).is("network_driver", nil)
+	w.refused(400, "network_driver … docker … none", "ann", "POST", "/v1/clustertemplates", body.with("network_driver", "docker"))
 }
 
 func TestTemplates_4_6_Patch(t *testing.T) {
