@@ -61,7 +61,7 @@ func run(clusters, workers int, keelsond, dir string) error {
 	hosts := nodes/100 + 1
 	r, err := rig.New(ctx, rig.Options{
 		Dir: dir, Keelsond: keelsond, MariaDB: os.Getenv(testenv.MariaDB), RabbitMQ: os.Getenv(testenv.RabbitMQ),
-		APIs: 1, Conductors: 2, Projects: 10, Hosts: hosts, VCPUs: 2 * 110, MemoryMiB: 4096 * 110, DiskGiB: 20 * 110, Quota: clusters,
+		APIs: 1, Conductors: 2, Projects: 10, Hosts: hosts, VCPUs: 2 * 110, MemoryMiB: 4096 * 110, DiskGiB: 20 * 110, Quota: clusters, Direct: true,
 		Conductor: settings + fmt.Sprintf("workers = %d\n", workers),
 	})
 	if err != nil {
