@@ -134,6 +134,9 @@ func TestRequestsDuringOperations(t *testing.T) {
 				case later.UUID == op.UUID:
 					got.Asked = "same"
 				}
+				if want.Running == model.OpCancelled {
+					w.ended(op.UUID) // or it might be done before it hears of that
+				}
 				goOn()
 				got.Running = w.ended(op.UUID).State
 				if later != nil {
