@@ -298,12 +298,16 @@ func (k *keyring) Certificates(context.Context, string, ...string) ([]model.Cert
 	return nil, nil
 }
 
-func (k *keyring) PutCertificate(_ context.Context, c *model.Certificate) (*model.Certificate, error) {
+func (k *keyring) PutCertificates(_ context.Context, certificates ...model.Certificate) ([]model.Certificate, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if row, err := k.find(c.ClusterID, c.Generation, c.Kind, c.NodeID); err == nil {
-		return row, nil
+	stored := slices.Clone(certificates)
+	for i, c := range stored {
+		if row, err := k.find(c.ClusterID, c.Generation, c.Kind, c.NodeID); err == nil {
+			stored[i] = *row
+			continue
+		}
+		k.rows = append(k.rows, c)
 	}
-	k.rows = append(k.rows, *c)
-	return c, nil
+	return stored, nil
 }

@@ -467,15 +467,18 @@ func (m *certificates) Certificates(_ context.Context, _ string, kinds ...string
 	return found, nil
 }
 
-func (m *certificates) PutCertificate(_ context.Context, c *model.Certificate) (*model.Certificate, error) {
+func (m *certificates) PutCertificates(_ context.Context, certificates ...model.Certificate) ([]model.Certificate, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	key := certificateKey{c.Generation, c.Kind, c.NodeID}
-	if _, ok := m.rows[key]; !ok {
-		m.rows[key] = *c
+	stored := slices.Clone(certificates)
+	for i, c := range stored {
+		key := certificateKey{c.Generation, c.Kind, c.NodeID}
+		if _, ok := m.rows[key]; !ok {
+			m.rows[key] = c
+		}
+		stored[i] = m.rows[key]
 	}
-	row := m.rows[key]
-	return &row, nil
+	return stored, nil
 }
 
 func (m *certificates) removeNode(nodeUUID string) {

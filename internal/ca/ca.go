@@ -56,9 +56,10 @@ type Certs interface {
 	// the newest generation first.
 	Certificates(ctx context.Context, clusterUUID string, kinds ...string) ([]model.Certificate, error)
 
-	// PutCertificate keeps the certificate and returns it, unless there is one
-	// already: then it returns that one. Of two that race, both get the same.
-	PutCertificate(ctx context.Context, c *model.Certificate) (*model.Certificate, error)
+	// PutCertificates keeps certificates of one cluster, all or none, and
+	// returns them; in place of one that there is already it returns that. Of
+	// two that race, both get the same.
+	PutCertificates(ctx context.Context, certificates ...model.Certificate) ([]model.Certificate, error)
 }
 
 // Options of the authorities; zero values mean the defaults.

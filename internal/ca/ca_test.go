@@ -68,15 +68,18 @@ func (m *memory) Certificates(_ context.Context, clusterUUID string, kinds ...st
 	return found, nil
 }
 
-func (m *memory) PutCertificate(_ context.Context, c *model.Certificate) (*model.Certificate, error) {
+func (m *memory) PutCertificates(_ context.Context, certificates ...model.Certificate) ([]model.Certificate, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	at := key{c.ClusterID, c.Generation, c.Kind, c.NodeID}
-	if _, ok := m.rows[at]; !ok {
-		m.rows[at] = *c
+	stored := slices.Clone(certificates)
+	for i, c := range stored {
+		at := key{c.ClusterID, c.Generation, c.Kind, c.NodeID}
+		if _, ok := m.rows[at]; !ok {
+			m.rows[at] = c
+		}
+		stored[i] = m.rows[at]
 	}
-	row := m.rows[at]
-	return &row, nil
+	return stored, nil
 }
 
 func newSealer(t testing.TB) *Sealer {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/keelson/keelson/internal/fault"
@@ -21,6 +22,9 @@ type Cluster struct {
 	ca         *CA
 	uuid, name string
 	generation int
+
+	mu   sync.Mutex
+	main *pair // the main authority, once read: it never changes
 }
 
 // Cluster returns the cluster's authorities of that generation. Nothing is
@@ -33,17 +37,38 @@ func (a *CA) Cluster(uuid, name string, generation int) *Cluster {
 func (a *CA) Of(c *model.Cluster) *Cluster { return a.Cluster(c.UUID, c.Name, c.CAGeneration) }
 
 // Authority returns the certificate (PEM) of the main authority. The first
-// call makes it, after the two others that the API shows.
+// call makes it, together with the two others that the API shows.
 func (c *Cluster) Authority(ctx context.Context) ([]byte, error) {
-	if p, err := c.kept(ctx, model.CertCA, ""); err == nil {
+	if p, err := c.authority(ctx); err == nil {
 		return p.pem, nil
 	}
-	for _, kind := range []string{model.CertEtcdCA, model.CertFrontProxy} {
-		if _, err := c.AuthorityOf(ctx, kind); err != nil {
+	var made []model.Certificate
+	for _, kind := range []string{model.CertCA, model.CertEtcdCA, model.CertFrontProxy} {
+		row, err := c.make(kind, "", c.ca.authorityTemplate(c.name), nil)
+		if err != nil {
+			return nil, fmt.Errorf("authority %s of cluster %s: %w", kind, c.uuid, err)
+		}
+		made = append(made, row)
+	}
+	stored, err := c.ca.certs.PutCertificates(ctx, made...)
+	if err != nil {
+		return nil, fmt.Errorf("authorities of cluster %s: %w", c.uuid, err)
+	}
+	return []byte(stored[0].PEM), nil
+}
+
+// authority returns the main authority. It must exist.
+func (c *Cluster) authority(ctx context.Context) (*pair, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.main == nil {
+		p, err := c.kept(ctx, model.CertCA, "")
+		if err != nil {
 			return nil, err
 		}
+		c.main = p
 	}
-	return c.AuthorityOf(ctx, model.CertCA)
+	return c.main, nil
 }
 
 // AuthorityOf returns the certificate (PEM, no newline after the END line) of
@@ -65,7 +90,7 @@ func (c *Cluster) AuthorityOf(ctx context.Context, kind string) ([]byte, error) 
 // Client implements drivers.Certificates. The main authority must exist.
 func (c *Cluster) Client(ctx context.Context) (cert, key []byte, err error) {
 	p, err := c.ensure(ctx, model.CertService, "", func() (*x509.Certificate, *pair, error) {
-		authority, err := c.kept(ctx, model.CertCA, "")
+		authority, err := c.authority(ctx)
 		return c.ca.clientTemplate(), authority, err
 	})
 	if err != nil {
@@ -79,7 +104,7 @@ func (c *Cluster) Client(ctx context.Context) (cert, key []byte, err error) {
 // nobody keeps, valid for the term or the configured one if that is shorter.
 // The main authority must exist.
 func (c *Cluster) Visitor(ctx context.Context, term time.Duration) (cert, key []byte, err error) {
-	authority, err := c.kept(ctx, model.CertCA, "")
+	authority, err := c.authority(ctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("authority of cluster %s: %w", c.uuid, err)
 	}
@@ -124,7 +149,7 @@ func (c *Cluster) Other(ctx context.Context) (authority, cert, key []byte, err e
 // keeps its name and address for life: asking again with others is an error.
 func (c *Cluster) Node(ctx context.Context, nodeUUID, name string, address netip.Addr) (cert, key []byte, err error) {
 	p, err := c.ensure(ctx, model.CertNode, nodeUUID, func() (*x509.Certificate, *pair, error) {
-		issuer, err := c.kept(ctx, model.CertCA, "")
+		issuer, err := c.authority(ctx)
 		return c.ca.nodeTemplate(name, address), issuer, err
 	})
 	if err == nil && !certifies(p.cert, name, address) {
@@ -157,15 +182,28 @@ func (c *Cluster) ensure(ctx context.Context, kind, nodeUUID string, prepare fun
 	if err != nil {
 		return nil, err
 	}
-	p, err := c.ca.certify(template, issuer)
+	made, err := c.make(kind, nodeUUID, template, issuer)
 	if err != nil {
 		return nil, err
+	}
+	stored, err := c.ca.certs.PutCertificates(ctx, made)
+	if err != nil {
+		return nil, err
+	}
+	return c.ca.open(&stored[0])
+}
+
+// make makes a certificate, which nobody keeps yet.
+func (c *Cluster) make(kind, nodeUUID string, template *x509.Certificate, issuer *pair) (model.Certificate, error) {
+	p, err := c.ca.certify(template, issuer)
+	if err != nil {
+		return model.Certificate{}, err
 	}
 	secret, err := x509.MarshalPKCS8PrivateKey(p.key)
 	if err != nil {
-		return nil, err
+		return model.Certificate{}, err
 	}
-	row, err := c.ca.certs.PutCertificate(ctx, &model.Certificate{
+	return model.Certificate{
 		ClusterID:  c.uuid,
 		Kind:       kind,
 		NodeID:     nodeUUID,
@@ -173,9 +211,5 @@ func (c *Cluster) ensure(ctx context.Context, kind, nodeUUID string, prepare fun
 		PEM:        string(p.pem),
 		SealedKey:  c.ca.sealer.Seal(secret, c.uuid, kind, nodeUUID),
 		NotAfter:   template.NotAfter,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return c.ca.open(row)
+	}, nil
 }

@@ -5,6 +5,7 @@ package store
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"gorm.io/gorm"
 
@@ -40,34 +41,45 @@ func (s *Store) ForgetOtherAuthorities(ctx context.Context, f Fence) error {
 	})
 }
 
-// PutCertificate stores the certificate unless the cluster has one of that
-// generation and kind (and node) already, and returns the one that is stored:
-// of several who make one at once all get the same. ErrNotFound when the
-// cluster is gone; the authority of the hosts (model.CertHostCA) has none.
-func (s *Store) PutCertificate(ctx context.Context, c *model.Certificate) (*model.Certificate, error) {
-	var stored *model.Certificate
-	err := s.write(ctx, "store the certificate", func(tx *gorm.DB) error {
-		if c.Kind != model.CertHostCA {
+// PutCertificates stores certificates of one cluster, unless it has one of that
+// generation and kind (and node) already, and returns those that are stored: of
+// several who make one at once all get the same. ErrNotFound when the cluster is
+// gone; the authority of the hosts (model.CertHostCA) has none.
+func (s *Store) PutCertificates(ctx context.Context, certificates ...model.Certificate) ([]model.Certificate, error) {
+	var stored []model.Certificate
+	err := s.write(ctx, "store certificates", func(tx *gorm.DB) error {
+		stored = slices.Clone(certificates)
+		for i := range stored {
+			c := &stored[i]
+			c.ID, c.NotAfter = 0, utc(c.NotAfter)
+			s.stamp(&c.CreatedAt)
+			if c.Kind == model.CertHostCA || i > 0 {
+				continue
+			}
 			cluster := tx.Clauses(forShare).Select("id").Where("uuid = ?", c.ClusterID).Take(&model.Cluster{})
 			if cluster.Error != nil {
 				return cluster.Error
 			}
 		}
-		var err error
-		if stored, err = certificate(tx, c.ClusterID, c.Generation, c.Kind, c.NodeID); !errors.Is(err, ErrNotFound) {
+		err := tx.Create(&stored).Error
+		if !errors.Is(err, gorm.ErrDuplicatedKey) {
 			return err
 		}
-		row := *c
-		row.ID = 0
-		row.NotAfter = utc(row.NotAfter)
-		s.stamp(&row.CreatedAt)
-		err = tx.Create(&row).Error
-		if errors.Is(err, gorm.ErrDuplicatedKey) {
-			stored, err = certificate(tx, c.ClusterID, c.Generation, c.Kind, c.NodeID)
-			return err
+		for i := range stored { // some are there: one by one
+			c := &stored[i]
+			c.ID = 0
+			err := tx.Create(c).Error
+			if errors.Is(err, gorm.ErrDuplicatedKey) {
+				var there *model.Certificate
+				if there, err = certificate(tx, c.ClusterID, c.Generation, c.Kind, c.NodeID); err == nil {
+					*c = *there
+				}
+			}
+			if err != nil {
+				return err
+			}
 		}
-		stored = &row
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, err

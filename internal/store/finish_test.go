@@ -160,16 +160,16 @@ func TestFinishedDeleteLeavesOnlyTheJournal(t *testing.T) {
 			{Kind: model.CertCA}, {Kind: model.CertService}, {Kind: model.CertNode, NodeID: rows[0].UUID},
 		} {
 			cert.ClusterID, cert.PEM, cert.SealedKey, cert.NotAfter = c.UUID, "pem", []byte{1}, time.Now()
-			_, err := s.PutCertificate(t.Context(), &cert)
+			_, err := s.PutCertificates(t.Context(), cert)
 			must(t, err)
 		}
-		must(t, s.BeginStep(t.Context(), f, model.Step{Name: "place", NodeID: rows[0].UUID}))
+		begun(t, s, f, model.Step{Name: "place", NodeID: rows[0].UUID})
 		must(t, s.Finish(t.Context(), f, model.OpDone, model.CreateComplete, nil, nil))
 
 		del, err := s.DeleteCluster(t.Context(), c.UUID, store.NewOperation{})
 		must(t, err)
 		df := claim(t, s, del, "c2")
-		must(t, s.BeginStep(t.Context(), df, model.Step{Name: "delete"}))
+		begun(t, s, df, model.Step{Name: "delete"})
 		must(t, s.Finish(t.Context(), df, model.OpDone, model.DeleteComplete, nil, nil))
 
 		for table, found := range everyRow(t, s) {
@@ -200,7 +200,7 @@ func TestFinishedDeleteLeavesOnlyTheJournal(t *testing.T) {
 				t.Errorf("%d steps left, %v", len(steps), err)
 			}
 		}
-		_, err = s.PutCertificate(t.Context(), &model.Certificate{ClusterID: c.UUID, Kind: model.CertCA, NotAfter: time.Now()})
+		_, err = s.PutCertificates(t.Context(), model.Certificate{ClusterID: c.UUID, Kind: model.CertCA, NotAfter: time.Now()})
 		wantErr(t, err, store.ErrNotFound)
 	})
 }

@@ -323,7 +323,7 @@ func TestRemoveNode(t *testing.T) {
 		for _, n := range rows[:2] {
 			_, err := s.ClaimHost(t.Context(), f, n.UUID, h.UUID)
 			must(t, err)
-			_, err = s.PutCertificate(t.Context(), &model.Certificate{ClusterID: c.UUID, Kind: model.CertNode, NodeID: n.UUID, PEM: "pem", NotAfter: time.Now()})
+			_, err = s.PutCertificates(t.Context(), model.Certificate{ClusterID: c.UUID, Kind: model.CertNode, NodeID: n.UUID, PEM: "pem", NotAfter: time.Now()})
 			must(t, err)
 		}
 		for i, n := range rows {

@@ -105,7 +105,7 @@ func TestRotateAuthorities(t *testing.T) {
 		put := func(generation int) {
 			t.Helper()
 			for _, kind := range []string{model.CertCA, model.CertService} {
-				_, err := s.PutCertificate(t.Context(), &model.Certificate{ClusterID: c.UUID, Kind: kind, Generation: generation, NotAfter: time.Now()})
+				_, err := s.PutCertificates(t.Context(), model.Certificate{ClusterID: c.UUID, Kind: kind, Generation: generation, NotAfter: time.Now()})
 				must(t, err)
 			}
 		}

@@ -50,8 +50,20 @@ func TestCertificateMakersGetTheSame(t *testing.T) {
 			_, err := s.Certificate(t.Context(), key[0], 0, key[1], key[2])
 			wantErr(t, err, store.ErrNotFound)
 		}
-		_, err := s.PutCertificate(t.Context(), &model.Certificate{Kind: model.CertCA, NotAfter: time.Now()})
+		_, err := s.PutCertificates(t.Context(), model.Certificate{Kind: model.CertCA, NotAfter: time.Now()})
 		wantErr(t, err, store.ErrNotFound)
+
+		there, err := s.Certificate(t.Context(), c.UUID, 0, model.CertCA, "")
+		must(t, err)
+		for range 2 { // one of them is there already
+			stored, err := s.PutCertificates(t.Context(),
+				model.Certificate{ClusterID: c.UUID, Kind: model.CertEtcdCA, PEM: "etcd", NotAfter: there.NotAfter},
+				model.Certificate{ClusterID: c.UUID, Kind: model.CertCA, PEM: "late", NotAfter: there.NotAfter})
+			must(t, err)
+			if len(stored) != 2 || stored[0].PEM != "etcd" || stored[0].ID == 0 || stored[1].PEM != there.PEM || stored[1].ID != there.ID {
+				t.Errorf("stored %+v", stored)
+			}
+		}
 	})
 }
 
@@ -64,7 +76,7 @@ func makersGetTheSame(t *testing.T, s *store.Store, clusterID, kind string) {
 	var all sync.WaitGroup
 	for i := range 8 {
 		all.Go(func() {
-			stored, err := s.PutCertificate(t.Context(), &model.Certificate{
+			stored, err := s.PutCertificates(t.Context(), model.Certificate{
 				ClusterID: clusterID, Kind: kind, PEM: fmt.Sprint("pem ", i), SealedKey: []byte{0, byte(i)}, NotAfter: time.Now().Add(time.Hour),
 			})
 			if err != nil {
@@ -72,7 +84,7 @@ func makersGetTheSame(t *testing.T, s *store.Store, clusterID, kind string) {
 				return
 			}
 			mu.Lock()
-			got[fmt.Sprint(stored.ID, stored.PEM, stored.SealedKey)]++
+			got[fmt.Sprint(stored[0].ID, stored[0].PEM, stored[0].SealedKey)]++
 			mu.Unlock()
 		})
 	}

@@ -30,12 +30,12 @@ func leftovers(t *testing.T, s *store.Store, grace time.Duration) []string {
 func TestLeftoversAreToldAndRemoved(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, s *store.Store) {
 		good, _, _ := onHost(t, s)
-		_, err := s.PutCertificate(t.Context(), &model.Certificate{ClusterID: good.UUID, Kind: model.CertCA, NotAfter: time.Now()})
+		_, err := s.PutCertificates(t.Context(), model.Certificate{ClusterID: good.UUID, Kind: model.CertCA, NotAfter: time.Now()})
 		must(t, err)
-		_, err = s.PutCertificate(t.Context(), &model.Certificate{Kind: model.CertHostCA, NotAfter: time.Now()}) // the authority of the hosts is of no cluster
+		_, err = s.PutCertificates(t.Context(), model.Certificate{Kind: model.CertHostCA, NotAfter: time.Now()}) // the authority of the hosts is of no cluster
 		must(t, err)
 		bad, badHost, badNode := onHost(t, s)
-		_, err = s.PutCertificate(t.Context(), &model.Certificate{ClusterID: bad.UUID, Kind: model.CertCA, NotAfter: time.Now()})
+		_, err = s.PutCertificates(t.Context(), model.Certificate{ClusterID: bad.UUID, Kind: model.CertCA, NotAfter: time.Now()})
 		must(t, err)
 		wrong := host(t, s, "wrong", 4)
 		must(t, s.Heartbeat(t.Context(), "alive", "magnum-conductor"))
@@ -129,7 +129,7 @@ func TestNodesThatWereTouchedLately(t *testing.T) {
 		_, _, op := created(t, s, "p1")
 		f := claim(t, s, op, "c1")
 		node := uuid.NewString()
-		must(t, s.BeginStep(t.Context(), f, model.Step{Name: "start", NodeID: node}))
+		begun(t, s, f, model.Step{Name: "start", NodeID: node})
 		if !touched(node, 0) {
 			t.Error("a node that an unfinished operation has in hand is not touched")
 		}
@@ -148,7 +148,7 @@ func TestEndedOperationsAreForgotten(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, s *store.Store) {
 		end := func(op *model.Operation) {
 			f := claim(t, s, op, "c1")
-			must(t, s.BeginStep(t.Context(), f, model.Step{Name: "step"}))
+			begun(t, s, f, model.Step{Name: "step"})
 			must(t, s.Finish(t.Context(), f, model.OpDone, op.Kind.After(), nil, nil))
 		}
 		lives, groups := ready(t, s, "p1")
