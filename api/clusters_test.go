@@ -597,7 +597,7 @@ func (w *world) joined(cluster string, addresses ...string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	fence := store.Fence{Operation: op.UUID, Owner: "test", Generation: claimed.Generation}
+	fence := store.FenceOf(claimed)
 	groups, err := w.store.NodeGroups(ctx, cluster)
 	if err != nil {
 		w.t.Fatal(err)

@@ -40,7 +40,7 @@ func (w *world) made() (cluster string, fence store.Fence) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	fence = store.Fence{Operation: op.UUID, Owner: "test", Generation: claimed.Generation}
+	fence = store.FenceOf(claimed)
 	groups, err := w.store.NodeGroups(ctx, cluster)
 	if err != nil {
 		w.t.Fatal(err)
@@ -54,11 +54,10 @@ func (w *world) made() (cluster string, fence store.Fence) {
 	if err := w.store.AddNodes(ctx, fence, nodes); err != nil {
 		w.t.Fatal(err)
 	}
-	step := model.Step{Name: "node.start", NodeName: "demo-0"}
-	if err := w.store.BeginStep(ctx, fence, step); err != nil {
-		w.t.Fatal(err)
-	}
-	if err := w.store.EndStep(ctx, fence, step.Name, "", false, model.StepDone, "runs on host host-1"); err != nil {
+	step := model.Step{Name: "node.start", NodeName: "demo-0", Attempts: 1, State: model.StepRunning}
+	begun := store.StepChange{Step: step, Event: model.EventStepStart}
+	step.State, step.Message = model.StepDone, "runs on host host-1"
+	if err := w.store.WriteSteps(ctx, fence, begun, store.StepChange{Step: step, Event: model.EventStepEnd}); err != nil {
 		w.t.Fatal(err)
 	}
 	return cluster, fence

@@ -75,7 +75,7 @@ func (w *world) end(cluster string, state model.OperationState, status model.Sta
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	fence := store.Fence{Operation: op.UUID, Owner: "test", Generation: claimed.Generation}
+	fence := store.FenceOf(claimed)
 	if err := w.store.Finish(w.t.Context(), fence, state, status, new("no host has room"), restore); err != nil {
 		w.t.Fatal(err)
 	}

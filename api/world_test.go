@@ -419,7 +419,7 @@ func (w *world) finish(cluster string, status model.Status) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		fence := store.Fence{Operation: op.UUID, Owner: "test", Generation: claimed.Generation}
+		fence := store.FenceOf(claimed)
 		state := model.OpDone
 		var reason *string
 		if status.Failed() {

@@ -277,7 +277,7 @@ func (c *Conductor) operate(ctx context.Context, op *model.Operation) {
 	log.Info("operation claimed", "undo", op.Undo, "taken_from", op.TakenFrom)
 	r := &runner{
 		Conductor: c, log: log, op: op,
-		fence: store.Fence{Operation: op.UUID, Owner: c.opts.Owner, Generation: op.Generation},
+		fence: store.FenceOf(op),
 	}
 	let(r.run(ctx))
 }

@@ -13,8 +13,11 @@ import (
 // of them side by side. Steps whose keys are in done count as taken. The first
 // error stops the plan: steps under way see their context end, and takeAll
 // returns that error when the last of them has returned.
+//
+// begin is called for one step after the other, and what it returns takes the
+// step; settled is called when no more can begin for now.
 func takeAll(ctx context.Context, plan []drivers.Step, done map[drivers.StepKey]bool, limit int,
-	take func(context.Context, drivers.Step) error,
+	begin func(context.Context, drivers.Step) (take func() error), settled func(),
 ) error {
 	waiting, err := newGraph(plan, done)
 	if err != nil {
@@ -36,8 +39,10 @@ func takeAll(ctx context.Context, plan []drivers.Step, done map[drivers.StepKey]
 				break
 			}
 			running++
-			go func() { results <- result{step.Key(), take(ctx, step)} }()
+			take := begin(ctx, step)
+			go func() { results <- result{step.Key(), take()} }()
 		}
+		settled()
 		if running == 0 {
 			return context.Cause(ctx)
 		}

@@ -41,6 +41,14 @@ func (r *recorder) take(_ context.Context, s drivers.Step) error {
 	return nil
 }
 
+// takeEach is takeAll with steps that begin without more ado.
+func takeEach(ctx context.Context, plan []drivers.Step, done map[drivers.StepKey]bool, limit int, take func(context.Context, drivers.Step) error) error {
+	begin := func(ctx context.Context, s drivers.Step) func() error {
+		return func() error { return take(ctx, s) }
+	}
+	return takeAll(ctx, plan, done, limit, begin, func() {})
+}
+
 func TestPlanWithMistakesIsRefusedBeforeAnyStepIsTaken(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -54,7 +62,7 @@ func TestPlanWithMistakesIsRefusedBeforeAnyStepIsTaken(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var r recorder
-			err := takeAll(t.Context(), c.plan, nil, 4, r.take)
+			err := takeEach(t.Context(), c.plan, nil, 4, r.take)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want an error with %q", err, c.want)
 			}
@@ -70,7 +78,7 @@ func TestStepsThatDoNotNeedEachOtherRunSideBySide(t *testing.T) {
 	var arrived sync.WaitGroup
 	arrived.Add(2)
 	go func() { arrived.Wait(); close(together) }()
-	err := takeAll(t.Context(), []drivers.Step{step("a"), step("b")}, nil, 2, func(ctx context.Context, _ drivers.Step) error {
+	err := takeEach(t.Context(), []drivers.Step{step("a"), step("b")}, nil, 2, func(ctx context.Context, _ drivers.Step) error {
 		arrived.Done()
 		select {
 		case <-together:
@@ -87,7 +95,7 @@ func TestStepsThatDoNotNeedEachOtherRunSideBySide(t *testing.T) {
 func TestFirstErrorStopsThePlan(t *testing.T) {
 	boom := errors.New("boom")
 	r := recorder{fail: map[string]error{"b": boom}}
-	err := takeAll(t.Context(), []drivers.Step{step("a"), step("b", "a"), step("c", "b")}, nil, 1, r.take)
+	err := takeEach(t.Context(), []drivers.Step{step("a"), step("b", "a"), step("c", "b")}, nil, 1, r.take)
 	if !errors.Is(err, boom) {
 		t.Errorf("got %v, want boom", err)
 	}
@@ -98,7 +106,7 @@ func TestFirstErrorStopsThePlan(t *testing.T) {
 
 func TestPlanStopsWhenItsContextEnds(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
-	err := takeAll(ctx, []drivers.Step{step("a"), step("b", "a")}, nil, 1, func(context.Context, drivers.Step) error {
+	err := takeEach(ctx, []drivers.Step{step("a"), step("b", "a")}, nil, 1, func(context.Context, drivers.Step) error {
 		cancel(errShutdown)
 		return nil
 	})
@@ -130,7 +138,7 @@ func TestEveryStepIsTakenOnceAfterWhatItNeeds(t *testing.T) {
 			done[s.Key()] = ok
 		}
 		var r recorder
-		if err := takeAll(context.Background(), plan, done, rapid.IntRange(1, 4).Draw(t, "limit"), r.take); err != nil {
+		if err := takeEach(context.Background(), plan, done, rapid.IntRange(1, 4).Draw(t, "limit"), r.take); err != nil {
 			t.Fatal(err)
 		}
 		for _, s := range plan {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"log/slog"
 	"maps"
 	"slices"
@@ -193,9 +192,7 @@ func (p *HostPool) claim(ctx context.Context, fence store.Fence, node *model.Nod
 // Nodes of one cluster are placed one after the other, for each must see where
 // those before it went; one conductor works on a cluster at a time.
 func (p *HostPool) place(ctx context.Context, fence store.Fence, node *model.Node, request placement.Request) (*model.Node, int, error) {
-	cluster := fnv.New32a()
-	_, _ = cluster.Write([]byte(node.ClusterID)) // never fails
-	turn := &p.placing[cluster.Sum32()%uint32(len(p.placing))]
+	turn := &p.placing[scattered(node.ClusterID)%len(p.placing)]
 	turn.Lock()
 	defer turn.Unlock()
 	hosts, err := p.choose(ctx, node.ClusterID, request)

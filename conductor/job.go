@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/keelson/keelson/drivers"
+	"github.com/keelson/keelson/internal/ca"
 	"github.com/keelson/keelson/internal/fault"
 	"github.com/keelson/keelson/internal/model"
 	"github.com/keelson/keelson/internal/store"
@@ -17,26 +18,31 @@ import (
 // everything is the scope of the system itself.
 var everything = store.Scope{All: true}
 
-// job reads the cluster's records afresh and hands them to the driver as
+// records are what an attempt at an operation reads once. A template that is in
+// use does not change, nor does an authority; what is asked of the groups later
+// belongs to a later operation.
+type records struct {
+	template     *model.ClusterTemplate
+	groups       []model.NodeGroup
+	certificates *ca.Cluster
+}
+
+// job reads the cluster and its nodes afresh and hands them to the driver as
 // copies of its own.
 func (r *runner) job(ctx context.Context) (*drivers.Job, error) {
 	cluster, err := r.Store.Cluster(ctx, everything, r.op.ClusterID)
 	if err != nil {
 		return nil, fmt.Errorf("reading cluster %s: %w", r.op.ClusterID, err)
 	}
-	template, err := r.templateOf(ctx, cluster)
+	read, err := r.recordsOf(ctx, cluster)
 	if err != nil {
 		return nil, err
-	}
-	groups, err := r.Store.NodeGroups(ctx, cluster.UUID)
-	if err != nil {
-		return nil, fmt.Errorf("reading node groups: %w", err)
 	}
 	nodes, err := r.Store.Nodes(ctx, cluster.UUID)
 	if err != nil {
 		return nil, fmt.Errorf("reading nodes: %w", err)
 	}
-	job, err := r.describe(cluster, template, groups[cluster.UUID], nodes[cluster.UUID])
+	job, err := r.describe(cluster, read.template, read.groups, nodes[cluster.UUID])
 	if err != nil {
 		return nil, err
 	}
@@ -44,24 +50,28 @@ func (r *runner) job(ctx context.Context) (*drivers.Job, error) {
 		ID: r.op.UUID, Kind: string(r.op.Kind), Undo: r.op.Undo,
 		Groups: r.op.Spec.NodeGroups, Nodes: r.op.Spec.Nodes, MaxBatchSize: max(r.op.Spec.MaxBatchSize, 1),
 	}
-	bound := &services{runner: r, cluster: cluster}
-	job.Services = drivers.Services{Nodes: bound, Certificates: r.Certificates.Of(cluster), Records: bound}
+	bound := &services{runner: r, cluster: cluster, groups: read.groups, nodes: nodes[cluster.UUID]}
+	job.Services = drivers.Services{Nodes: bound, Certificates: read.certificates, Records: bound}
 	return job, nil
 }
 
-// templateOf returns the cluster's template. What clusters are made from can not
-// be changed while they are there, so one look is enough.
-func (r *runner) templateOf(ctx context.Context, cluster *model.Cluster) (*model.ClusterTemplate, error) {
-	r.templates.Lock()
-	defer r.templates.Unlock()
-	if r.template == nil || r.template.UUID != cluster.TemplateID {
-		template, err := r.Store.Template(ctx, everything, cluster.TemplateID)
-		if err != nil {
-			return nil, fmt.Errorf("reading cluster template %s: %w", cluster.TemplateID, err)
-		}
-		r.template = template
+// recordsOf returns the cluster's records that are read once.
+func (r *runner) recordsOf(ctx context.Context, cluster *model.Cluster) (records, error) {
+	r.reading.Lock()
+	defer r.reading.Unlock()
+	if r.read.template != nil {
+		return r.read, nil
 	}
-	return r.template, nil
+	template, err := r.Store.Template(ctx, everything, cluster.TemplateID)
+	if err != nil {
+		return records{}, fmt.Errorf("reading cluster template %s: %w", cluster.TemplateID, err)
+	}
+	groups, err := r.Store.NodeGroups(ctx, cluster.UUID)
+	if err != nil {
+		return records{}, fmt.Errorf("reading node groups: %w", err)
+	}
+	r.read = records{template, groups[cluster.UUID], r.Certificates.Of(cluster)}
+	return r.read, nil
 }
 
 // describe makes a job of a cluster's records, without operation and services.

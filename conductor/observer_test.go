@@ -144,7 +144,7 @@ func TestObserverIsToldOfALostClaim(t *testing.T) {
 	op, err := w.store.Operation(t.Context(), create.UUID)
 	w.must(err)
 	w.coe.Heal()
-	w.must(w.store.Release(t.Context(), store.Fence{Operation: op.UUID, Owner: op.Owner, Generation: op.Generation}, time.Time{}))
+	w.must(w.store.Release(t.Context(), store.FenceOf(op), time.Time{}))
 	w.ended(create.UUID)
 	w.eventually("loss and end are told", func() bool {
 		return d.has("create 1 "+conductor.OutcomeLost) && d.has("create 2 "+conductor.OutcomeDone)

@@ -34,8 +34,8 @@ type runner struct {
 	fence  store.Fence
 	driver planner
 
-	templates sync.Mutex
-	template  *model.ClusterTemplate // see templateOf
+	reading sync.Mutex
+	read    records
 
 	// calls is the context of step calls and of their lines in the journal. It
 	// outlives the work when the conductor shuts down: a call is not cut off in
@@ -165,6 +165,7 @@ func (r *runner) end(ctx context.Context, err error) error {
 
 // work brings the cluster to where the operation wants it.
 func (r *runner) work(ctx context.Context) error {
+	r.read = records{}
 	job, err := r.job(ctx)
 	if err != nil {
 		return err
@@ -199,18 +200,24 @@ func (r *runner) work(ctx context.Context) error {
 		return err
 	}
 	done := make(map[drivers.StepKey]bool)
-	begun := make(map[drivers.StepKey]time.Time)
+	lines := make(map[drivers.StepKey]model.Step)
 	for _, s := range steps {
 		if s.Undo != r.op.Undo {
 			continue
 		}
 		key := drivers.StepKey{Name: s.Name, NodeID: s.NodeID}
 		done[key] = s.State == model.StepDone
-		begun[key] = s.StartedAt
+		lines[key] = s
 	}
-	err = takeAll(ctx, plan, done, r.opts.StepsAtOnce, func(ctx context.Context, s drivers.Step) error {
-		return r.take(ctx, job, s, begun[s.Key()])
+	journal := newJournal(func(changes ...store.StepChange) error {
+		return r.Store.WriteSteps(r.calls, r.fence, changes...)
 	})
+	err = takeAll(ctx, plan, done, r.opts.StepsAtOnce, func(ctx context.Context, s drivers.Step) func() error {
+		return r.begin(ctx, journal, job, s, lines[s.Key()])
+	}, journal.flush)
+	if unwritten := journal.close(); unwritten != nil {
+		err = errors.Join(err, unwritten)
+	}
 	if err != nil || r.op.Kind != model.OpRotateCA {
 		return err
 	}
@@ -219,32 +226,47 @@ func (r *runner) work(ctx context.Context) error {
 	return r.Store.ForgetOtherAuthorities(ctx, r.fence)
 }
 
-// take calls one step until it is done, fails for good or runs out of time,
-// and keeps its line in the journal. planned is the job that the step was
-// planned for.
-func (r *runner) take(ctx context.Context, planned *drivers.Job, step drivers.Step, begun time.Time) (taken error) {
-	timeout := step.Timeout
-	if timeout == 0 {
-		timeout = r.opts.StepTimeout
-	}
+// begin notes that a step begins, and returns what takes it: that calls it until
+// it is done, fails for good or runs out of time, and keeps its line in the
+// journal. planned is the job that the step was planned for, line what the
+// journal has of it, if anything.
+func (r *runner) begin(ctx context.Context, journal *journal, planned *drivers.Job, step drivers.Step, line model.Step) (take func() error) {
 	now := r.opts.Now()
-	if begun.IsZero() {
-		begun = now
-	}
-	line := model.Step{OperationID: r.op.UUID, Name: step.Name, NodeID: step.NodeID, Undo: r.op.Undo, State: model.StepRunning, StartedAt: begun}
+	first := line.Attempts == 0
+	line.Name, line.NodeID, line.Undo = step.Name, step.NodeID, r.op.Undo
+	line.State, line.Attempts = model.StepRunning, line.Attempts+1
 	where := "the cluster"
 	if node := planned.Node(step.NodeID); node != nil {
 		line.NodeName, where = node.Name, "node "+node.Name
+	}
+	change := store.StepChange{}
+	if first {
+		line.StartedAt, change.Event = now, model.EventStepStart
+	}
+	change.Step = line
+	begun := journal.add(change)
+	return func() error { return r.take(ctx, journal, step, line, where, begun) }
+}
+
+// take is the rest of begin.
+func (r *runner) take(ctx context.Context, journal *journal, step drivers.Step, line model.Step, where string, begun *entry) (taken error) {
+	timeout := step.Timeout
+	if timeout == 0 {
+		timeout = r.opts.StepTimeout
 	}
 	ctx, ended := r.Observer.Step(ctx, r.op, step.Name, line.NodeName)
 	defer func() { ended(taken) }()
 	ctx = logging.With(ctx, slog.String(logging.Step, step.Name), slog.String(logging.Node, line.NodeName))
 	log := r.log.With(logging.Step, step.Name, logging.Node, line.NodeName)
-	if err := r.Store.BeginStep(ctx, r.fence, line); err != nil {
+	note := func(state model.StepState, message string, event model.EventKind) *entry {
+		line.State, line.Message = state, message
+		return journal.add(store.StepChange{Step: line, Event: event})
+	}
+	if err := begun.wait(ctx); err != nil {
 		return err
 	}
 	// A step resumed after a crash gets at least one try, however late.
-	deadline := begun.Add(timeout)
+	deadline := line.StartedAt.Add(timeout)
 	pause := r.opts.RetryFirst
 	said := ""
 	for {
@@ -253,13 +275,15 @@ func (r *runner) take(ctx context.Context, planned *drivers.Job, step drivers.St
 		case errors.Is(err, drivers.ErrSuperseded), errors.Is(err, store.ErrSuperseded):
 			return store.ErrSuperseded
 		case err == nil && outcome.After == 0 && r.calls.Err() == nil:
-			log.Info("step done", "took", r.opts.Now().Sub(begun).Round(time.Millisecond), "message", outcome.Message)
-			return r.Store.EndStep(r.calls, r.fence, step.Name, step.NodeID, r.op.Undo, model.StepDone, outcome.Message)
+			log.Info("step done", "took", r.opts.Now().Sub(line.StartedAt).Round(time.Millisecond), "message", outcome.Message)
+			note(model.StepDone, outcome.Message, model.EventStepEnd)
+			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case err != nil && fault.IsPermanent(err):
 			log.Error("step failed", "error", err)
-			return errors.Join(err, r.Store.EndStep(ctx, r.fence, step.Name, step.NodeID, r.op.Undo, model.StepFailed, r.reason(err)))
+			note(model.StepFailed, r.reason(err), model.EventStepError)
+			return err
 		}
 		wait, message := outcome.After, outcome.Message
 		if err != nil {
@@ -271,11 +295,14 @@ func (r *runner) take(ctx context.Context, planned *drivers.Job, step drivers.St
 		if r.opts.Now().Add(wait).After(deadline) {
 			late := fault.Permanent(err, "step %s of %s did not end within %s: %s", step.Name, where, timeout, message)
 			log.Error("step ran out of time", "error", late)
-			return errors.Join(late, r.Store.EndStep(ctx, r.fence, step.Name, step.NodeID, r.op.Undo, model.StepFailed, r.reason(late)))
+			note(model.StepFailed, r.reason(late), model.EventStepError)
+			return late
 		}
 		if message != said {
 			said = message
-			if err := r.Store.EndStep(ctx, r.fence, step.Name, step.NodeID, r.op.Undo, model.StepRunning, message); err != nil {
+			waiting := note(model.StepRunning, message, "")
+			journal.flush()
+			if err := waiting.wait(ctx); err != nil {
 				return err
 			}
 		}

@@ -45,7 +45,7 @@ func benchmarkPlacement(b *testing.B, s *store.Store) {
 		if op, err = s.Claim(b.Context(), op.UUID, "c", time.Hour, 0); err != nil {
 			b.Fatal(err)
 		}
-		fence = store.Fence{Operation: op.UUID, Owner: "c", Generation: op.Generation}
+		fence = store.FenceOf(op)
 		nodes = nil
 		for i := range clusterNodes {
 			nodes = append(nodes, model.Node{UUID: uuid.NewString(), ClusterID: c.UUID, Name: fmt.Sprint("n", i), Index: i, VCPUs: 2, MemoryMiB: 4096, DiskGiB: 20})

@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/keelson/keelson/drivers"
@@ -33,6 +35,10 @@ const maxDriverState = 64 << 10
 type services struct {
 	*runner
 	cluster *model.Cluster
+	groups  []model.NodeGroup
+
+	mu    sync.Mutex
+	nodes []model.Node // as they were when the driver was called, see node
 }
 
 var (
@@ -48,12 +54,21 @@ func fenced(err error) error {
 	return err
 }
 
+// node returns the node as it was when the driver was called, to the first who
+// asks: whoever changes it is the one. After that it is read again.
 func (s *services) node(ctx context.Context, id string) (*model.Node, error) {
-	nodes, err := s.Store.Nodes(ctx, s.cluster.UUID)
-	if err != nil {
-		return nil, fmt.Errorf("reading nodes: %w", err)
+	s.mu.Lock()
+	nodes := s.nodes
+	s.nodes = nil
+	s.mu.Unlock()
+	if nodes == nil {
+		read, err := s.Store.Nodes(ctx, s.cluster.UUID)
+		if err != nil {
+			return nil, fmt.Errorf("reading nodes: %w", err)
+		}
+		nodes = read[s.cluster.UUID]
 	}
-	for _, n := range nodes[s.cluster.UUID] {
+	for _, n := range nodes {
 		if n.UUID == id {
 			return &n, nil
 		}
@@ -75,11 +90,7 @@ func (s *services) Place(ctx context.Context, nodeID string) (drivers.Outcome, e
 		}
 	}
 	if node.HostID == nil {
-		kind, err := s.hostKind(ctx, node)
-		if err != nil {
-			return drivers.Outcome{}, err
-		}
-		placed, outcome, err := s.Hosts.claim(ctx, s.fence, node, kind)
+		placed, outcome, err := s.Hosts.claim(ctx, s.fence, node, s.hostKind(node))
 		if placed == nil || err != nil {
 			return outcome, fenced(err)
 		}
@@ -98,7 +109,7 @@ func (s *services) address(ctx context.Context, node *model.Node) (*model.Node, 
 	if err != nil {
 		return nil, err
 	}
-	free := network.All(node.Index)
+	free := network.All(scattered(node.UUID))
 	ported := s.ported(network.Name())
 	if ported && node.Address == nil {
 		address, err := s.Ports.Hold(ctx, network.Name(), node.UUID, node.Name)
@@ -126,18 +137,22 @@ func (s *services) address(ctx context.Context, node *model.Node) (*model.Node, 
 	return node, nil
 }
 
+// scattered makes a number of an id. Those who look for an address at the
+// same time begin at different ones by it.
+func scattered(id string) int {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(id)) // never fails
+	return int(h.Sum32())
+}
+
 // hostKind is which hosts the labels of the node's group and cluster allow.
-func (s *services) hostKind(ctx context.Context, node *model.Node) (hostKind, error) {
-	groups, err := s.Store.NodeGroups(ctx, s.cluster.UUID)
-	if err != nil {
-		return hostKind{}, fmt.Errorf("reading node groups: %w", err)
-	}
-	for _, g := range groups[s.cluster.UUID] {
+func (s *services) hostKind(node *model.Node) hostKind {
+	for _, g := range s.groups {
 		if g.UUID == node.NodeGroupID {
-			return kindOf(g.Labels, s.cluster.Labels), nil
+			return kindOf(g.Labels, s.cluster.Labels)
 		}
 	}
-	return kindOf(s.cluster.Labels), nil
+	return kindOf(s.cluster.Labels)
 }
 
 // Start implements drivers.Nodes.
@@ -173,7 +188,7 @@ func (s *services) build(ctx context.Context, nodeID string, files []drivers.Fil
 		if err != nil {
 			return drivers.Outcome{}, err
 		}
-		err = s.Store.MoveLostNode(ctx, s.fence, nodeID, network.Name(), network.All(node.Index), s.opts.LostAfter)
+		err = s.Store.MoveLostNode(ctx, s.fence, nodeID, network.Name(), network.All(scattered(node.UUID)), s.opts.LostAfter)
 		if !errors.Is(err, store.ErrReachable) {
 			return drivers.Again(time.Millisecond, "host "+host.Name+" does not answer, the node goes elsewhere"), fenced(err)
 		}

@@ -340,7 +340,7 @@ func live(t *testing.T, s *store.Store) (cluster string) {
 		t.Helper()
 		claimed, err := s.Claim(ctx, op.UUID, "me", time.Hour, 0)
 		must(t, err)
-		must(t, s.Finish(ctx, store.Fence{Operation: op.UUID, Owner: "me", Generation: claimed.Generation}, state, status, nil, nil))
+		must(t, s.Finish(ctx, store.FenceOf(claimed), state, status, nil, nil))
 	}
 	op, err := s.CreateCluster(ctx, &c, groups, 10, request)
 	must(t, err)

@@ -82,8 +82,10 @@ func BenchmarkStep(b *testing.B) {
 		_, _, op := created(b, s, "p1")
 		f := claim(b, s, op, "c1")
 		for b.Loop() {
-			must(b, s.BeginStep(b.Context(), f, model.Step{Name: "place"}))
-			must(b, s.EndStep(b.Context(), f, "place", "", false, model.StepDone, ""))
+			step := model.Step{Name: "place", Attempts: 1, State: model.StepRunning}
+			must(b, s.WriteSteps(b.Context(), f, store.StepChange{Step: step, Event: model.EventStepStart}))
+			step.State = model.StepDone
+			must(b, s.WriteSteps(b.Context(), f, store.StepChange{Step: step, Event: model.EventStepEnd}))
 		}
 	})
 }

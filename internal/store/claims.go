@@ -5,6 +5,7 @@ package store
 import (
 	"context"
 	"errors"
+	"maps"
 	"math"
 	"strings"
 	"time"
@@ -151,24 +152,31 @@ func (s *Store) underBound(tx *gorm.DB, projectID string, most int) error {
 	return nil
 }
 
-// Fence names a claim. A write that carries it happens only while that claim
-// is the operation's latest and the operation has not ended; otherwise it
-// changes nothing and returns ErrSuperseded.
+// Fence names a claim; FenceOf makes it. A write that carries it happens only
+// while that claim is the operation's latest and the operation has not ended;
+// otherwise it changes nothing and returns ErrSuperseded.
 type Fence struct {
 	Operation  string // uuid
 	Owner      string
 	Generation int64
+
+	op *model.Operation
+}
+
+// FenceOf is the fence of the claim that returned op.
+func FenceOf(op *model.Operation) Fence {
+	claimed := *op
+	return Fence{Operation: op.UUID, Owner: op.Owner, Generation: op.Generation, op: &claimed}
 }
 
 // fenced runs fn in a transaction that begins with a change of the operation's
 // row under the fence: from there on nobody else can claim it. fn gets the
-// operation as it is after the change and must touch only its cluster.
+// operation as it was claimed, of which only whom it is about and who asked for
+// what still holds, and must touch only its cluster.
 func (s *Store) fenced(ctx context.Context, doing string, f Fence, change map[string]any, fn func(tx *gorm.DB, op *model.Operation) error) error {
 	return s.write(ctx, doing, func(tx *gorm.DB) error {
 		set := map[string]any{"writes": gorm.Expr("writes + 1")}
-		for column, value := range change {
-			set[column] = value
-		}
+		maps.Copy(set, change)
 		r := tx.Model(&model.Operation{}).
 			Where("uuid = ? AND owner = ? AND generation = ? AND state = ?", f.Operation, f.Owner, f.Generation, model.OpRunning).
 			Updates(set)
@@ -181,11 +189,7 @@ func (s *Store) fenced(ctx context.Context, doing string, f Fence, change map[st
 		if fn == nil {
 			return nil
 		}
-		var op model.Operation
-		if err := tx.Where("uuid = ?", f.Operation).Take(&op).Error; err != nil {
-			return err
-		}
-		return fn(tx, &op)
+		return fn(tx, f.op)
 	})
 }
 
@@ -193,9 +197,8 @@ func (s *Store) fenced(ctx context.Context, doing string, f Fence, change map[st
 // later operation asks this one to stop. ErrSuperseded.
 func (s *Store) Renew(ctx context.Context, f Fence, lease time.Duration) (cancelRequested bool, err error) {
 	err = s.fenced(ctx, "renew the lease", f, map[string]any{"lease_until": s.clock.after(lease)},
-		func(_ *gorm.DB, op *model.Operation) error {
-			cancelRequested = op.CancelRequested
-			return nil
+		func(tx *gorm.DB, op *model.Operation) error {
+			return tx.Model(&model.Operation{}).Select("cancel_requested").Where("uuid = ?", op.UUID).Take(&cancelRequested).Error
 		})
 	return cancelRequested, err
 }

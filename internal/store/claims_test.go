@@ -118,7 +118,7 @@ func TestLeaseRunsOutByTheClockOfTheDatabase(t *testing.T) {
 		_, _, op := created(t, s, "p1")
 		first, err := s.Claim(t.Context(), op.UUID, "c1", 200*time.Millisecond, 0)
 		must(t, err)
-		stale := store.Fence{Operation: op.UUID, Owner: "c1", Generation: first.Generation}
+		stale := store.FenceOf(first)
 		if due, _ := s.Claimable(t.Context(), 10, 0); len(due) != 0 {
 			t.Error("claimable while the lease runs")
 		}
@@ -234,36 +234,47 @@ func TestJournal(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, s *store.Store) {
 		_, _, op := created(t, s, "p1")
 		f := claim(t, s, op, "c1")
-		node := uuid.NewString()
-		begin := func(name, node string, undo bool) {
+		write := func(steps ...model.Step) {
 			t.Helper()
-			must(t, s.BeginStep(t.Context(), f, model.Step{Name: name, NodeID: node, NodeName: "n", Undo: undo}))
+			var changes []store.StepChange
+			for _, step := range steps {
+				changes = append(changes, store.StepChange{Step: step})
+			}
+			must(t, s.WriteSteps(t.Context(), f, changes...))
 		}
-		begin("place", node, false)
-		must(t, s.EndStep(t.Context(), f, "place", node, false, model.StepRunning, "no host is free yet"))
-		begin("place", node, false)
-		begin("place", "", false)
-		begin("place", node, true)
-		must(t, s.EndStep(t.Context(), f, "place", node, true, model.StepFailed, strings.Repeat("é", 40<<10)))
+		began := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+		place := model.Step{Name: "place", NodeID: uuid.NewString(), NodeName: "n", State: model.StepRunning, Attempts: 1, StartedAt: began}
+		forCluster, undone := place, place
+		forCluster.NodeID, undone.Undo = "", true
+		write()
+		write(place)
+		place.Message = "no host is free yet"
+		write(place)
+		place.Attempts, place.StartedAt = 2, began.Add(time.Hour)
+		write(place, forCluster, undone)
+		undone.State, undone.Message = model.StepFailed, strings.Repeat("é", 40<<10)
+		write(undone)
 		steps, err := s.Steps(t.Context(), op.UUID)
 		must(t, err)
 		if len(steps) != 3 {
 			t.Fatalf("%d steps", len(steps))
 		}
-		if got := steps[0]; got.Attempts != 2 || got.State != model.StepRunning || got.Message != "no host is free yet" || got.FinishedAt != nil || got.NodeName != "n" {
+		if got := steps[0]; got.Attempts != 2 || got.State != model.StepRunning || got.Message != "no host is free yet" || got.FinishedAt != nil || got.NodeName != "n" || !got.StartedAt.Equal(began) {
 			t.Errorf("tried twice: %+v", got)
 		}
 		if got := steps[2]; got.State != model.StepFailed || got.FinishedAt == nil || !got.Undo || len(got.Message) != 16<<10 {
 			t.Errorf("failed: %+v", got)
 		}
+		// What came of a step twice at once is what came last.
+		done := place
+		done.State, done.Message = model.StepDone, "on h1"
 		for range 2 {
-			must(t, s.EndStep(t.Context(), f, "place", node, false, model.StepDone, "on h1"))
+			write(place, done)
 		}
 		steps, _ = s.Steps(t.Context(), op.UUID)
 		if got := steps[0]; got.State != model.StepDone || got.FinishedAt == nil || got.Message != "on h1" {
 			t.Errorf("done: %+v", got)
 		}
-		wantErr(t, s.EndStep(t.Context(), f, "start", node, false, model.StepDone, ""), store.ErrNotFound)
 	})
 }
 
@@ -272,11 +283,12 @@ func fencedMethods(t *testing.T, s *store.Store, group, node, host string) map[s
 	ctx := t.Context()
 	one := slices.Values([]netip.Addr{netip.MustParseAddr("192.0.2.10")})
 	return map[string]func(store.Fence) error{
-		"Renew":     func(f store.Fence) error { _, err := s.Renew(ctx, f, lease); return err },
-		"Release":   func(f store.Fence) error { return s.Release(ctx, f, time.Time{}) },
-		"SetUndo":   func(f store.Fence) error { return s.SetUndo(ctx, f, "stale") },
-		"BeginStep": func(f store.Fence) error { return s.BeginStep(ctx, f, model.Step{Name: "stale"}) },
-		"EndStep":   func(f store.Fence) error { return s.EndStep(ctx, f, "begun", "", false, model.StepDone, "stale") },
+		"Renew":   func(f store.Fence) error { _, err := s.Renew(ctx, f, lease); return err },
+		"Release": func(f store.Fence) error { return s.Release(ctx, f, time.Time{}) },
+		"SetUndo": func(f store.Fence) error { return s.SetUndo(ctx, f, "stale") },
+		"WriteSteps": func(f store.Fence) error {
+			return s.WriteSteps(ctx, f, store.StepChange{Step: model.Step{Name: "stale", Attempts: 1, State: model.StepRunning}, Event: model.EventStepStart})
+		},
 		"AddNodes": func(f store.Fence) error {
 			return s.AddNodes(ctx, f, []model.Node{{UUID: uuid.NewString(), NodeGroupID: group, Name: "stale"}})
 		},
@@ -343,7 +355,7 @@ func TestStaleFenceWritesNothing(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, s *store.Store) {
 		_, groups, op := created(t, s, "p1")
 		mine := claim(t, s, op, "c1")
-		must(t, s.BeginStep(t.Context(), mine, model.Step{Name: "begun"}))
+		begun(t, s, mine, model.Step{Name: "begun"})
 		node := nodes(t, s, mine, groups[1], 1)[0]
 		h := host(t, s, "h1", 4)
 

@@ -23,33 +23,44 @@ type eventLock struct {
 	Events    int64
 }
 
-// tell writes an event of a cluster in the transaction that makes it happen. It
-// comes last there, since from here on others of that cluster wait.
-func (s *Store) tell(tx *gorm.DB, e model.Event) error {
+// tell writes events of one cluster in the transaction that makes them happen.
+// It comes last there, since from here on others of that cluster wait.
+func (s *Store) tell(tx *gorm.DB, events ...model.Event) error {
+	if len(events) == 0 {
+		return nil
+	}
 	if s.writer == nil { // SQLite has one writer anyway
 		err := tx.Clauses(clause.OnConflict{
 			Columns:   []clause.Column{{Name: "cluster_id"}},
 			DoUpdates: clause.Assignments(map[string]any{"events": gorm.Expr("event_locks.events + 1")}),
-		}).Create(&eventLock{ClusterID: e.ClusterID, Events: 1}).Error
+		}).Create(&eventLock{ClusterID: events[0].ClusterID, Events: 1}).Error
 		if err != nil {
 			return err
 		}
 	}
-	e.ID, e.CreatedAt, e.Message = 0, s.now(), clip(e.Message)
-	if e.Level == "" {
-		e.Level = model.LevelInfo
+	for i := range events {
+		e := &events[i]
+		e.ID, e.CreatedAt, e.Message = 0, s.now(), clip(e.Message)
+		if e.Level == "" {
+			e.Level = model.LevelInfo
+		}
 	}
-	return tx.Create(&e).Error
+	return tx.Create(&events).Error
 }
 
-// tellOf tells of an operation: by whom it was asked for is added.
-func (s *Store) tellOf(tx *gorm.DB, op *model.Operation, e model.Event) error {
+// by adds of which operation the event tells, and who asked for that.
+func by(op *model.Operation, e model.Event) model.Event {
 	e.ClusterID, e.OperationID, e.UserID, e.RequestID = op.ClusterID, op.UUID, op.UserID, op.RequestID
-	return s.tell(tx, e)
+	return e
 }
 
-// tellStep tells of a step of an operation.
-func (s *Store) tellStep(tx *gorm.DB, op *model.Operation, kind model.EventKind, step model.Step) error {
+// tellOf tells of an operation.
+func (s *Store) tellOf(tx *gorm.DB, op *model.Operation, e model.Event) error {
+	return s.tell(tx, by(op, e))
+}
+
+// stepEvent tells of a step of an operation.
+func stepEvent(op *model.Operation, kind model.EventKind, step model.Step) model.Event {
 	e := model.Event{Kind: kind, Step: step.Name, Node: step.NodeName}
 	where := "The cluster"
 	if step.NodeName != "" {
@@ -70,7 +81,7 @@ func (s *Store) tellStep(tx *gorm.DB, op *model.Operation, kind model.EventKind,
 	if kind != model.EventStepStart && step.Message != "" {
 		e.Message += ": " + step.Message
 	}
-	return s.tellOf(tx, op, e)
+	return by(op, e)
 }
 
 // stepWords says what a step does, of those that drivers of Keelson's own have.

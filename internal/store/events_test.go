@@ -20,18 +20,15 @@ func TestEventsTellTheStoryOfACluster(t *testing.T) {
 		c, _, op := created(t, s, "p1")
 		f := claim(t, s, op, "c1")
 		step := model.Step{Name: "node.start", NodeID: "node-1", NodeName: "demo-0"}
-		for range 2 { // tried twice, begun once
-			if err := s.BeginStep(ctx, f, step); err != nil {
-				t.Fatal(err)
-			}
-		}
-		for _, end := range []struct {
-			state   model.StepState
-			message string
-		}{{model.StepRunning, "waits"}, {model.StepDone, "runs"}} {
-			if err := s.EndStep(ctx, f, step.Name, step.NodeID, false, end.state, end.message); err != nil {
-				t.Fatal(err)
-			}
+		begun(t, s, f, step)
+		step.Attempts = 2
+		for _, change := range []store.StepChange{ // tried twice, begun once
+			{Step: model.Step{State: model.StepRunning}},
+			{Step: model.Step{State: model.StepRunning, Message: "waits"}},
+			{Step: model.Step{State: model.StepDone, Message: "runs"}, Event: model.EventStepEnd},
+		} {
+			step.State, step.Message = change.Step.State, change.Step.Message
+			must(t, s.WriteSteps(ctx, f, store.StepChange{Step: step, Event: change.Event}))
 		}
 		if err := s.Finish(ctx, f, model.OpDone, model.CreateComplete, nil, nil); err != nil {
 			t.Fatal(err)

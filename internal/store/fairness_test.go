@@ -102,7 +102,7 @@ func TestBoundOfAProjectHolds(t *testing.T) {
 							continue
 						}
 						mu.Lock()
-						held = append(held, store.Fence{Operation: got.UUID, Owner: got.Owner, Generation: got.Generation})
+						held = append(held, store.FenceOf(got))
 						mu.Unlock()
 					}
 				})

@@ -216,26 +216,50 @@ func (s *Store) ClaimAddress(ctx context.Context, f Fence, nodeUUID, network str
 	return node, nil
 }
 
+// addressesAtOnce is how many addresses are looked at together for one that is
+// free.
+const addressesAtOnce = 32
+
 // giveAddress gives the locked node an address and a MAC address.
 func (s *Store) giveAddress(tx *gorm.DB, node *model.Node, network string, free iter.Seq[netip.Addr]) error {
-	// Lost nodes are read last: what a node loses meanwhile is found there.
-	held := make(map[string]bool)
-	for _, row := range []any{&model.Node{}, &model.LostNode{}} {
-		var addresses []string
-		if err := tx.Model(row).Where("network = ? AND address IS NOT NULL", network).Pluck("address", &addresses).Error; err != nil {
-			return err
-		}
-		for _, a := range addresses {
-			held[a] = true
-		}
-	}
 	mac, err := macOf(tx, node)
 	if err != nil {
 		return err
 	}
+	var some []string
 	for addr := range free {
-		address := addr.String()
-		if held[address] {
+		if some = append(some, addr.String()); len(some) < addressesAtOnce {
+			continue
+		}
+		if given, err := s.giveOneOf(tx, node, network, mac, some); given || err != nil {
+			return err
+		}
+		some = some[:0]
+	}
+	given, err := s.giveOneOf(tx, node, network, mac, some)
+	if err == nil && !given {
+		return ErrNoAddress
+	}
+	return err
+}
+
+// giveOneOf gives the node the first of the addresses that nobody holds, and
+// tells whether there was one.
+func (s *Store) giveOneOf(tx *gorm.DB, node *model.Node, network, mac string, addresses []string) (bool, error) {
+	if len(addresses) == 0 {
+		return false, nil
+	}
+	// Lost nodes are read last: what a node loses meanwhile is found there.
+	var held []string
+	for _, row := range []any{&model.Node{}, &model.LostNode{}} {
+		var some []string
+		if err := tx.Model(row).Where("network = ? AND address IN ?", network, addresses).Pluck("address", &some).Error; err != nil {
+			return false, err
+		}
+		held = append(held, some...)
+	}
+	for _, address := range addresses {
+		if slices.Contains(held, address) {
 			continue
 		}
 		now := s.now()
@@ -245,9 +269,9 @@ func (s *Store) giveAddress(tx *gorm.DB, node *model.Node, network string, free 
 			continue // taken since we looked
 		}
 		node.Network, node.Address, node.MAC, node.UpdatedAt = &network, &address, &mac, &now
-		return err
+		return true, err
 	}
-	return ErrNoAddress
+	return false, nil
 }
 
 // AddressesHeld returns how many addresses of each network nodes hold or are
@@ -280,12 +304,10 @@ func macOf(tx *gorm.DB, n *model.Node) (string, error) {
 		return "", err
 	}
 	var taken []string
-	for _, row := range []any{&model.Node{}, &model.LostNode{}} {
-		var some []string
-		if err := tx.Model(row).Where("cluster_id = ? AND mac IS NOT NULL", n.ClusterID).Pluck("mac", &some).Error; err != nil {
-			return "", err
-		}
-		taken = append(taken, some...)
+	err := tx.Raw("SELECT mac FROM nodes WHERE cluster_id = ? AND mac IS NOT NULL UNION ALL SELECT mac FROM lost_nodes WHERE cluster_id = ? AND mac IS NOT NULL",
+		n.ClusterID, n.ClusterID).Scan(&taken).Error
+	if err != nil {
+		return "", err
 	}
 	// After a billion clusters the numbers begin again.
 	family := fmt.Sprintf("%02x:%02x:%02x:%02x", byte(cluster.ID>>24)<<2|2, byte(cluster.ID>>16), byte(cluster.ID>>8), byte(cluster.ID))

@@ -227,7 +227,7 @@ func TestClaimTellsWhoseLeaseHadRunOut(t *testing.T) {
 		must(t, err)
 		second, err := s.Claim(t.Context(), op.UUID, "c2", lease, 0)
 		must(t, err)
-		must(t, s.Release(t.Context(), store.Fence{Operation: op.UUID, Owner: "c2", Generation: 2}, time.Time{}))
+		must(t, s.Release(t.Context(), store.FenceOf(second), time.Time{}))
 		third, err := s.Claim(t.Context(), op.UUID, "c3", lease, 0)
 		must(t, err)
 		if got := strings.Join([]string{first.TakenFrom, second.TakenFrom, third.TakenFrom}, ","); got != ",c1," {

@@ -81,7 +81,14 @@ func claim(t testing.TB, s *store.Store, op *model.Operation, owner string) stor
 	t.Helper()
 	got, err := s.Claim(t.Context(), op.UUID, owner, lease, 0)
 	must(t, err)
-	return store.Fence{Operation: got.UUID, Owner: owner, Generation: got.Generation}
+	return store.FenceOf(got)
+}
+
+// begun writes that a step begins, for the first time.
+func begun(t testing.TB, s *store.Store, f store.Fence, step model.Step) {
+	t.Helper()
+	step.State, step.Attempts = model.StepRunning, 1
+	must(t, s.WriteSteps(t.Context(), f, store.StepChange{Step: step, Event: model.EventStepStart}))
 }
 
 // ready makes a cluster whose create operation is done.
