@@ -317,8 +317,9 @@ func (r *runner) take(ctx context.Context, journal *journal, step drivers.Step, 
 // cut off, unless that is because the conductor shuts down: see runner.calls.
 func (r *runner) call(ctx context.Context, step drivers.Step) (outcome drivers.Outcome, err error) {
 	work := ctx
-	ctx, cancel := context.WithTimeout(r.calls, r.opts.CallTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(work), r.opts.CallTimeout)
 	defer cancel()
+	defer context.AfterFunc(r.calls, cancel)()
 	defer context.AfterFunc(work, func() {
 		if !errors.Is(context.Cause(work), errShutdown) {
 			cancel()
