@@ -59,6 +59,7 @@ func newRoot() *cobra.Command {
 		hostCommand(load),
 		sweepCommand(load),
 		masterKeyCommand(load),
+		doctorCommand(load, &sources),
 	)
 	return root
 }

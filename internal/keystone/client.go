@@ -137,21 +137,39 @@ func (c *Client) Close() {
 
 // Ping asks whether Keystone answers, without logging in. ErrUnavailable.
 func (c *Client) Ping(ctx context.Context) error {
+	_, err := c.Clock(ctx)
+	return err
+}
+
+// Clock asks Keystone what time it is, to the second, without logging in; zero
+// when its answer does not tell. ErrUnavailable.
+func (c *Client) Clock(ctx context.Context) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.service.Endpoint, nil)
 	if err != nil {
-		return fmt.Errorf("reach Keystone: %w", err)
+		return time.Time{}, fmt.Errorf("reach Keystone: %w", err)
 	}
 	answer, err := c.service.HTTPClient.Do(request)
 	if err != nil {
-		return fmt.Errorf("reach Keystone: %w: %w", ErrUnavailable, err)
+		return time.Time{}, fmt.Errorf("reach Keystone: %w: %w", ErrUnavailable, err)
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode >= http.StatusInternalServerError {
-		return fmt.Errorf("reach Keystone: %w: it answers %s", ErrUnavailable, answer.Status)
+		return time.Time{}, fmt.Errorf("reach Keystone: %w: it answers %s", ErrUnavailable, answer.Status)
 	}
-	return nil
+	date, _ := http.ParseTime(answer.Header.Get("Date")) // uWSGI, for one, sends none
+	return date, nil
+}
+
+// Self logs in and returns what Keystone says of the service user's own token.
+func (c *Client) Self(ctx context.Context) (*Token, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	if err := c.ensureLogin(ctx); err != nil {
+		return nil, err
+	}
+	return c.Validate(ctx, c.service.Token())
 }
 
 // Validate asks Keystone what the token stands for.
