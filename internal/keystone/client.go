@@ -130,6 +130,9 @@ func newTransport(options Options) (transport, error) {
 	return t, nil
 }
 
+// Endpoint is where Keystone's API is, for Call.
+func (c *Client) Endpoint() string { return c.service.Endpoint }
+
 // Close drops idle connections.
 func (c *Client) Close() {
 	c.service.HTTPClient.CloseIdleConnections()
@@ -170,6 +173,26 @@ func (c *Client) Self(ctx context.Context) (*Token, error) {
 		return nil, err
 	}
 	return c.Validate(ctx, c.service.Token())
+}
+
+// PasswordIs tells whether the user with that id logs in with the password.
+// ErrUnavailable.
+func (c *Client) PasswordIs(ctx context.Context, userID, password string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	other, err := openstack.NewClient(c.service.Endpoint)
+	if err != nil {
+		return false, fmt.Errorf("keystone: %w", err)
+	}
+	other.HTTPClient = c.service.HTTPClient
+	err = openstack.AuthenticateV3(ctx, other, &gophercloud.AuthOptions{UserID: userID, Password: password}, gophercloud.EndpointOpts{})
+	if gophercloud.ResponseCodeIs(err, http.StatusUnauthorized) {
+		return false, nil
+	}
+	if err != nil {
+		return false, unavailable(err)
+	}
+	return true, nil
 }
 
 // Validate asks Keystone what the token stands for.
