@@ -62,6 +62,7 @@ func newRoot() *cobra.Command {
 		doctorCommand(load, &sources),
 		keystoneSetupCommand(load),
 		statusCommand(load, &sources),
+		operationCommand(load),
 	)
 	return root
 }
