@@ -370,6 +370,9 @@ func (r *runner) failure() string {
 // reason turns an error into words that the user may read.
 func (r *runner) reason(err error) string {
 	if errors.Is(err, errDeadline) {
+		if r.op.Reason != nil { // the operator has ended its time
+			return *r.op.Reason
+		}
 		return "the cluster was not finished within its time limit (create_timeout); the operator's log has operation " + r.op.UUID
 	}
 	return fault.Reason(err, "internal error; the operator finds it in the log under operation "+r.op.UUID)

@@ -351,3 +351,48 @@ func TestDeleteThatFailedIsTriedAgain(t *testing.T) {
 	}
 	w.nothingLeft()
 }
+
+// An operation that the operator gives up fails for the operator's reason, and
+// nothing of it is left: whether a conductor has it in hand or not. Asked for
+// anew, a create is done.
+func TestTheOperatorCancelsAndRetries(t *testing.T) {
+	for _, at := range []string{"running", "pending"} {
+		t.Run(at, func(t *testing.T) {
+			w := newWorld(t, storetest.New(t))
+			w.coe.Inject(fake.StepForm, "", fake.Fault{Hang: true})
+			if at == "running" {
+				w.conduct()
+			}
+			cluster, create := w.create("demo", 1, 1)
+			if at == "running" {
+				w.eventually("the step hangs", func() bool { return w.coe.Taken(fake.StepForm, "") > 0 })
+			}
+			for range 2 {
+				_, err := w.store.CancelOperation(t.Context(), create.UUID, "the rack is to be moved", 100*time.Millisecond)
+				w.must(err)
+			}
+			w.coe.Heal()
+			if at == "pending" {
+				w.conduct()
+			}
+			if op := w.ended(create.UUID); op.State != model.OpFailed || op.Reason == nil || *op.Reason != "the rack is to be moved" {
+				t.Errorf("create ended %s: %v", op.State, op.Reason)
+			}
+			if got := w.cluster(cluster.UUID).Status; got != model.CreateFailed {
+				t.Errorf("the cluster is %s", got)
+			}
+			w.nothingLeft()
+			if _, err := w.store.CancelOperation(t.Context(), create.UUID, "", 0); !errors.Is(err, store.ErrOperation) {
+				t.Errorf("cancelled after its end: %v", err)
+			}
+			again, err := w.store.RetryCreate(t.Context(), create.UUID, store.NewOperation{UserID: "u", Deadline: time.Minute})
+			w.must(err)
+			if _, err := w.store.RetryCreate(t.Context(), create.UUID, store.NewOperation{}); !errors.Is(err, store.ErrOperation) {
+				t.Errorf("asked for twice: %v", err)
+			}
+			if op := w.ended(again.UUID); op.State != model.OpDone || w.cluster(cluster.UUID).Status != model.CreateComplete || w.onHost() != 2 {
+				t.Errorf("again: %s, %v, %d nodes", op.State, op.Reason, w.onHost())
+			}
+		})
+	}
+}

@@ -118,6 +118,24 @@ func (h libvirtHost) Probe(ctx context.Context) error {
 
 // machines is the bare-metal service, or nil when none is configured.
 func (p *process) machines(ctx context.Context) (conductor.Machines, error) {
+	client, err := p.openIronic()
+	if client == nil || err != nil {
+		return nil, err
+	}
+	c := &p.cfg.Ironic
+	owner, err := p.store.CloudID(ctx, p.sealer.KeyID())
+	if err != nil {
+		return nil, err
+	}
+	return &conductor.BareMetal{
+		Ironic: client, Image: ironic.Image{Href: c.Image, Checksum: c.ImageChecksum}, LibvirtURI: p.cfg.Hosts.LibvirtURI,
+		ConfigDrive: p.configDrive, Owner: owner,
+	}, nil
+}
+
+// openIronic makes the client of the bare-metal service, nil when none is
+// configured. Nothing is asked yet.
+func (p *process) openIronic() (*ironic.Client, error) {
 	c := &p.cfg.Ironic
 	if c.EndpointOverride == "" && c.AuthURL == "" {
 		return nil, nil
@@ -131,14 +149,7 @@ func (p *process) machines(ctx context.Context) (conductor.Machines, error) {
 		return nil, fmt.Errorf("[ironic]: %w", err)
 	}
 	p.onClose(func() error { client.Close(); return nil })
-	owner, err := p.store.CloudID(ctx, p.sealer.KeyID())
-	if err != nil {
-		return nil, err
-	}
-	return &conductor.BareMetal{
-		Ironic: client, Image: ironic.Image{Href: c.Image, Checksum: c.ImageChecksum}, LibvirtURI: p.cfg.Hosts.LibvirtURI,
-		ConfigDrive: p.configDrive, Owner: owner,
-	}, nil
+	return client, nil
 }
 
 // nodeNetworks are the networks that nodes get their addresses from, the default

@@ -24,7 +24,7 @@ func main() {
 	defer stop()
 	if err := newRoot().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "keelsond:", err)
-		os.Exit(1)
+		os.Exit(exitStatus(err))
 	}
 }
 
@@ -59,6 +59,10 @@ func newRoot() *cobra.Command {
 		hostCommand(load),
 		sweepCommand(load),
 		masterKeyCommand(load),
+		doctorCommand(load, &sources),
+		keystoneSetupCommand(load),
+		statusCommand(load, &sources),
+		operationCommand(load),
 	)
 	return root
 }

@@ -45,6 +45,8 @@ func dbCommand(load loader) *cobra.Command {
 				return err
 			}),
 		},
+		dbCheckCommand(load),
+		dbPurgeCommand(load),
 	)
 	return cmd
 }

@@ -452,3 +452,23 @@ func TestKeystoneAway(t *testing.T) {
 		t.Errorf("a catalogue without Nova is known: %+v, %v", f, err)
 	}
 }
+
+func TestReach(t *testing.T) {
+	eachLand(t, true, func(t *testing.T, l *land) {
+		reached := l.cloud("keelson", everything).Reach(t.Context())
+		if len(reached) != 3 {
+			t.Fatalf("got %+v", reached)
+		}
+		for _, r := range reached {
+			if r.Endpoint == "" || r.Err != nil {
+				t.Errorf("%s at %q: %v", r.Service, r.Endpoint, r.Err)
+			}
+		}
+		l.apis.play(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "secret", http.StatusForbidden) })
+		for _, r := range l.cloud("keelson", CloudOptions{Images: true}).Reach(t.Context()) {
+			if !errors.Is(r.Err, ErrUnavailable) || !strings.Contains(r.Err.Error(), "403") || strings.Contains(r.Err.Error(), "secret") {
+				t.Errorf("%s: %v", r.Service, r.Err)
+			}
+		}
+	})
+}

@@ -130,6 +130,9 @@ func newTransport(options Options) (transport, error) {
 	return t, nil
 }
 
+// Endpoint is where Keystone's API is, for Call.
+func (c *Client) Endpoint() string { return c.service.Endpoint }
+
 // Close drops idle connections.
 func (c *Client) Close() {
 	c.service.HTTPClient.CloseIdleConnections()
@@ -137,21 +140,59 @@ func (c *Client) Close() {
 
 // Ping asks whether Keystone answers, without logging in. ErrUnavailable.
 func (c *Client) Ping(ctx context.Context) error {
+	_, err := c.Clock(ctx)
+	return err
+}
+
+// Clock asks Keystone what time it is, to the second, without logging in; zero
+// when its answer does not tell. ErrUnavailable.
+func (c *Client) Clock(ctx context.Context) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.service.Endpoint, nil)
 	if err != nil {
-		return fmt.Errorf("reach Keystone: %w", err)
+		return time.Time{}, fmt.Errorf("reach Keystone: %w", err)
 	}
 	answer, err := c.service.HTTPClient.Do(request)
 	if err != nil {
-		return fmt.Errorf("reach Keystone: %w: %w", ErrUnavailable, err)
+		return time.Time{}, fmt.Errorf("reach Keystone: %w: %w", ErrUnavailable, err)
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode >= http.StatusInternalServerError {
-		return fmt.Errorf("reach Keystone: %w: it answers %s", ErrUnavailable, answer.Status)
+		return time.Time{}, fmt.Errorf("reach Keystone: %w: it answers %s", ErrUnavailable, answer.Status)
 	}
-	return nil
+	date, _ := http.ParseTime(answer.Header.Get("Date")) // uWSGI, for one, sends none
+	return date, nil
+}
+
+// Self logs in and returns what Keystone says of the service user's own token.
+func (c *Client) Self(ctx context.Context) (*Token, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	if err := c.ensureLogin(ctx); err != nil {
+		return nil, err
+	}
+	return c.Validate(ctx, c.service.Token())
+}
+
+// PasswordIs tells whether the user with that id logs in with the password.
+// ErrUnavailable.
+func (c *Client) PasswordIs(ctx context.Context, userID, password string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	other, err := openstack.NewClient(c.service.Endpoint)
+	if err != nil {
+		return false, fmt.Errorf("keystone: %w", err)
+	}
+	other.HTTPClient = c.service.HTTPClient
+	err = openstack.AuthenticateV3(ctx, other, &gophercloud.AuthOptions{UserID: userID, Password: password}, gophercloud.EndpointOpts{})
+	if gophercloud.ResponseCodeIs(err, http.StatusUnauthorized) {
+		return false, nil
+	}
+	if err != nil {
+		return false, unavailable(err)
+	}
+	return true, nil
 }
 
 // Validate asks Keystone what the token stands for.

@@ -18,15 +18,16 @@ import (
 
 // What callers may test for with errors.Is.
 var (
-	ErrNotFound     = errors.New("not found")                       // no such row, or not visible in the scope
-	ErrAmbiguous    = errors.New("several have that name")          // use the uuid
-	ErrExists       = errors.New("exists already")                  // unique key clash
-	ErrInUse        = errors.New("in use")                          // template with clusters, host with nodes
-	ErrQuota        = errors.New("quota reached")                   // see QuotaError
-	ErrStatus       = errors.New("not possible in this status")     // see StatusError
-	ErrBadSortKey   = errors.New("cannot sort by that")             // no such column, or no such direction
-	ErrBadMarker    = errors.New("no such marker")                  // unknown, or not visible in the scope
-	ErrSuperseded   = errors.New("the operation is not owned")      // the lease was lost, or the operation has ended
+	ErrNotFound     = errors.New("not found")                   // no such row, or not visible in the scope
+	ErrAmbiguous    = errors.New("several have that name")      // use the uuid
+	ErrExists       = errors.New("exists already")              // unique key clash
+	ErrInUse        = errors.New("in use")                      // template with clusters, host with nodes
+	ErrQuota        = errors.New("quota reached")               // see QuotaError
+	ErrStatus       = errors.New("not possible in this status") // see StatusError
+	ErrBadSortKey   = errors.New("cannot sort by that")         // no such column, or no such direction
+	ErrBadMarker    = errors.New("no such marker")              // unknown, or not visible in the scope
+	ErrSuperseded   = errors.New("the operation is not owned")  // the lease was lost, or the operation has ended
+	ErrOperation    = errors.New("not possible with this operation")
 	ErrNotClaimable = errors.New("the operation cannot be claimed") // owned, not due, ended, or an earlier one is unfinished
 	ErrNoRoom       = errors.New("the host has no room")            // or takes no nodes any more
 	ErrReachable    = errors.New("the host answers, or has not been silent for long")

@@ -192,12 +192,7 @@ func (s *Store) TouchedNodes(ctx context.Context, nodeUUIDs []string, grace time
 func (s *Store) PruneOperations(ctx context.Context, age time.Duration, keep, limit int, after int64) (pruned int, next int64, err error) {
 	const doing = "prune ended operations"
 	var old []model.Operation
-	err = s.read(ctx).Select("id", "uuid").
-		Where("finished_at < ? AND id > ? AND state NOT IN ?", s.now().Add(-age), after, claimableStates).
-		Where("NOT EXISTS (SELECT 1 FROM clusters WHERE clusters.uuid = operations.cluster_id)"+
-			" OR (SELECT COUNT(*) FROM operations later WHERE later.cluster_id = operations.cluster_id AND later.id > operations.id"+
-			" AND later.finished_at IS NOT NULL) >= ?", keep).
-		Order("id").Limit(limit).Find(&old).Error
+	err = s.prunable(ctx, age, keep).Select("id", "uuid").Where("id > ?", after).Order("id").Limit(limit).Find(&old).Error
 	if err != nil || len(old) == 0 {
 		return 0, 0, failed(doing, err)
 	}
@@ -218,4 +213,36 @@ func (s *Store) PruneOperations(ctx context.Context, age time.Duration, keep, li
 		return 0, 0, err
 	}
 	return len(old), old[len(old)-1].ID, nil
+}
+
+// prunable begins a query of the operations that PruneOperations removes.
+func (s *Store) prunable(ctx context.Context, age time.Duration, keep int) *gorm.DB {
+	return s.read(ctx).Model(&model.Operation{}).Where("finished_at < ? AND state NOT IN ?", s.now().Add(-age), claimableStates).
+		Where("NOT EXISTS (SELECT 1 FROM clusters WHERE clusters.uuid = operations.cluster_id)"+
+			" OR (SELECT COUNT(*) FROM operations later WHERE later.cluster_id = operations.cluster_id AND later.id > operations.id"+
+			" AND later.finished_at IS NOT NULL) >= ?", keep)
+}
+
+// Prunable counts what PruneOperations and PruneEvents would remove: operations,
+// and events that are about none.
+func (s *Store) Prunable(ctx context.Context, age time.Duration, keep int) (operations, events int64, err error) {
+	const doing = "count what is old"
+	if err := s.prunable(ctx, age, keep).Count(&operations).Error; err != nil {
+		return 0, 0, failed(doing, err)
+	}
+	err = s.read(ctx).Model(&model.Event{}).Where("created_at < ? AND operation_id = ''", s.now().Add(-age)).Count(&events).Error
+	return operations, events, failed(doing, err)
+}
+
+// UnknownKinds counts the operations that have not ended and that this program
+// can not carry out, by kind.
+func (s *Store) UnknownKinds(ctx context.Context) (map[model.OperationKind]int, error) {
+	var rows []OperationCount
+	err := s.read(ctx).Model(&model.Operation{}).Select("kind, COUNT(*) AS count").
+		Where("state IN ? AND kind NOT IN ?", claimableStates, model.OperationKinds).Group("kind").Scan(&rows).Error
+	kinds := make(map[model.OperationKind]int, len(rows))
+	for _, r := range rows {
+		kinds[r.Kind] = r.Count
+	}
+	return kinds, failed("look for operations of unknown kinds", err)
 }
