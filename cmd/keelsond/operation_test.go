@@ -33,7 +33,7 @@ func fail(t *testing.T, s *store.Store, op *model.Operation) {
 	claimed, err := s.Claim(t.Context(), op.UUID, "conductor-1", time.Minute, 0)
 	must(t, err)
 	why := "no host"
-	must(t, s.Finish(t.Context(), store.Fence{Operation: op.UUID, Owner: "conductor-1", Generation: claimed.Generation}, model.OpFailed, op.Kind.Broken(), &why, nil))
+	must(t, s.Finish(t.Context(), store.FenceOf(claimed), model.OpFailed, op.Kind.Broken(), &why, nil))
 }
 
 func TestOperationListAndShow(t *testing.T) {
@@ -72,7 +72,7 @@ func TestOperationListAndShow(t *testing.T) {
 	}
 	claimed, err := s.Claim(t.Context(), second.UUID, "conductor-1", time.Minute, 0)
 	must(t, err)
-	must(t, s.BeginStep(t.Context(), store.Fence{Operation: second.UUID, Owner: "conductor-1", Generation: claimed.Generation}, model.Step{Name: "certificates"}))
+	must(t, s.WriteSteps(t.Context(), store.FenceOf(claimed), store.StepChange{Step: model.Step{Name: "certificates", State: model.StepRunning, Attempts: 1}}))
 	out, err = o.run("operation", "show", second.UUID)
 	must(t, err)
 	for _, want := range []string{"conductor    conductor-1\n", "certificates  -     running", "request      req-1\n"} {
@@ -114,7 +114,7 @@ func TestOperationRetry(t *testing.T) {
 	if _, err := o.run("operation", "retry", again.UUID); err == nil || !strings.Contains(err.Error(), "conductor-1 works on it") {
 		t.Errorf("at work: %v", err)
 	}
-	must(t, s.Release(t.Context(), store.Fence{Operation: again.UUID, Owner: "conductor-1", Generation: claimed.Generation}, time.Now().Add(time.Hour)))
+	must(t, s.Release(t.Context(), store.FenceOf(claimed), time.Now().Add(time.Hour)))
 	for range 2 {
 		_, err := o.run("operation", "retry", again.UUID)
 		must(t, err)
@@ -128,7 +128,7 @@ func TestOperationRetry(t *testing.T) {
 	must(t, err)
 	claimed, err = s.Claim(t.Context(), again.UUID, "conductor-1", time.Minute, 0)
 	must(t, err)
-	must(t, s.FinishCancelled(t.Context(), store.Fence{Operation: again.UUID, Owner: "conductor-1", Generation: claimed.Generation}))
+	must(t, s.FinishCancelled(t.Context(), store.FenceOf(claimed)))
 	fail(t, s, remove)
 	_, err = o.run("operation", "retry", remove.UUID)
 	must(t, err)
@@ -158,7 +158,7 @@ func TestOperationCancel(t *testing.T) {
 	if op.State != model.OpPending || op.Owner != "" || op.Deadline.After(time.Now()) || valueOf(op.Reason) != "the rack is to be moved" || op.NotBefore == nil || op.Generation != claimed.Generation+1 {
 		t.Errorf("got %+v", op)
 	}
-	if _, err := s.Renew(t.Context(), store.Fence{Operation: create.UUID, Owner: "conductor-1", Generation: claimed.Generation}, time.Minute); err == nil {
+	if _, err := s.Renew(t.Context(), store.FenceOf(claimed), time.Minute); err == nil {
 		t.Error("the conductor still has it")
 	}
 	remove, err := s.DeleteCluster(t.Context(), cluster.UUID, store.NewOperation{})

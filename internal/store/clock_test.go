@@ -29,7 +29,7 @@ func TestNow(t *testing.T) {
 func TestEndingCertificates(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, s *store.Store) {
 		end := time.Now().Add(time.Hour)
-		if _, err := s.PutCertificate(t.Context(), &model.Certificate{Kind: model.CertHostCA, PEM: "pem", SealedKey: []byte("sealed"), NotAfter: end}); err != nil {
+		if _, err := s.PutCertificates(t.Context(), model.Certificate{Kind: model.CertHostCA, PEM: "pem", SealedKey: []byte("sealed"), NotAfter: end}); err != nil {
 			t.Fatal(err)
 		}
 		for when, want := range map[time.Duration]int{0: 0, 2 * time.Hour: 1} {
