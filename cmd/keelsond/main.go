@@ -63,6 +63,7 @@ func newRoot() *cobra.Command {
 		keystoneSetupCommand(load),
 		statusCommand(load, &sources),
 		operationCommand(load),
+		clusterCommand(load),
 	)
 	return root
 }

@@ -241,3 +241,16 @@ type driverLog struct{ *slog.Logger }
 
 // Print implements mysql.Logger.
 func (l driverLog) Print(v ...any) { l.Warn("database connection: " + fmt.Sprint(v...)) }
+
+// OpenForeign opens a database of another service, on MariaDB or MySQL, from a
+// connection as [Open] takes it. It does not connect yet.
+func OpenForeign(connection string, logger *slog.Logger) (*sql.DB, error) {
+	src, err := parseConnection(connection)
+	if err != nil {
+		return nil, err
+	}
+	if src.mysql == nil {
+		return nil, errors.New("it must be on MariaDB or MySQL")
+	}
+	return src.open(2, logger)
+}
