@@ -170,6 +170,10 @@ plugin-kills: ## A driver's process killed in the middle of each of 100 creates 
 bench: ## The packages' benchmarks
 	$(GO) test -tags '$(GO_BUILD_TAGS)' -run '^$$' -bench . -benchmem $(or $(PKG),./...)
 
+.PHONY: bench-plugin
+bench-plugin: ## What a step takes longer when its driver is a process of its own (added-ms)
+	$(GO) test -tags '$(GO_BUILD_TAGS)' -run '^$$' -bench '^BenchmarkStep$$' -benchtime 3s ./drivers/plugin
+
 .PHONY: bench-create
 bench-create: build ## Time a cluster create side by side with the same steps by hand (root)
 	@test/bench/create
