@@ -103,6 +103,7 @@ func TestDoctorFindsNothingWrong(t *testing.T) {
 // how to mend it, and no secret.
 func TestDoctorFindsWhatIsWrong(t *testing.T) {
 	const secret = "s3cr3t-of-nobody"
+	well, s := patient(t) // what each case spoils in the database is looked at by that case only
 	set := func(section, line string) func(*operator, *store.Store) error {
 		return func(o *operator, _ *store.Store) error {
 			o.config += "[" + section + "]\n" + line + "\n"
@@ -175,7 +176,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o, s := patient(t)
+			o := newOperator(t, well.config)
 			must(t, tt.spoil(o, s))
 			found, err := o.examine("--only", tt.only)
 			if err == nil || !strings.Contains(err.Error(), " things are bad") {
