@@ -181,7 +181,7 @@ func (k *keystoneSetup) call(ctx context.Context, doing string, ask func(context
 	err := k.admin.Call(ctx, k.admin.Endpoint(), ask)
 	if answer, ok := errors.AsType[gophercloud.ErrUnexpectedResponseCode](err); ok {
 		// The answer's body, which gophercloud repeats, may repeat what was sent.
-		err = fmt.Errorf("Keystone answered %d %s", answer.Actual, http.StatusText(answer.Actual))
+		err = fmt.Errorf("the answer was %d %s", answer.Actual, http.StatusText(answer.Actual))
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)

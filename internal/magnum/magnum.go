@@ -61,7 +61,7 @@ type NodeGroup struct {
 func Read(ctx context.Context, connection string) (*Records, error) {
 	pool, err := store.OpenForeign(connection, slog.New(slog.DiscardHandler))
 	if err != nil {
-		return nil, fmt.Errorf("Magnum's database: %w", err)
+		return nil, fmt.Errorf("the database of Magnum: %w", err)
 	}
 	defer pool.Close()
 	tx, err := pool.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead})
