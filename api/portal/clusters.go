@@ -310,9 +310,21 @@ func (p *Portal) createCluster(w http.ResponseWriter, r *http.Request, s *sessio
 	p.askForCluster(w, r, s, http.StatusUnprocessableEntity, values, wrong)
 }
 
-// clusterBody turns the fields into what the API takes. Only what JSON could
-// not say is found wrong here; all else the API judges.
+// clusterBody turns the fields into what the API takes.
 func clusterBody(values map[string]string) (map[string]any, faults) {
+	body, wrong := bodyOf(values)
+	if body["labels"] != nil {
+		body["merge_labels"] = true
+	}
+	if values["cluster_template_id"] == "" {
+		wrong["cluster_template_id"] = "Choose a template."
+	}
+	return body, wrong
+}
+
+// bodyOf turns the fields that are filled in into what the API takes. Only what
+// JSON could not say is found wrong here; all else the API judges.
+func bodyOf(values map[string]string) (map[string]any, faults) {
 	body, wrong := map[string]any{}, faults{}
 	for field, value := range values {
 		if value == "" {
@@ -330,13 +342,12 @@ func clusterBody(values map[string]string) (map[string]any, faults) {
 			if fault != "" {
 				wrong[field] = fault
 			}
-			body["labels"], body["merge_labels"] = labels, true
+			body["labels"] = labels
+		case "public", "master_lb_enabled":
+			body[field] = value == "yes"
 		default:
 			body[field] = value
 		}
-	}
-	if values["cluster_template_id"] == "" {
-		wrong["cluster_template_id"] = "Choose a template."
 	}
 	return body, wrong
 }

@@ -104,32 +104,36 @@ func (p *Portal) routes() *http.ServeMux {
 	mux.HandleFunc("POST "+Path+"/login", p.form(p.login))
 	mux.HandleFunc("POST "+Path+"/logout", p.form(p.logout))
 	for pattern, page := range map[string]page{
-		"GET /{$}":                        p.home,
-		"GET /clusters":                   p.listClusters,
-		"GET /clusters/new":               p.newCluster,
-		"GET /clusters/{cluster}":         p.showCluster,
-		"GET /clusters/{cluster}/access":  p.showAccess,
-		"GET /clusters/{cluster}/grow":    p.showGrow,
-		"GET /clusters/{cluster}/rebuild": p.showRebuild,
-		"GET /clusters/{cluster}/upgrade": p.showUpgrade,
-		"GET /clusters/{cluster}/delete":  p.showDelete,
-		"GET /templates":                  p.listTemplates,
-		"GET /templates/{template}":       p.showTemplate,
-		"GET /quotas":                     p.showQuotas,
-		"GET /hosts":                      p.listHosts,
-		"GET /projects":                   p.listProjects,
+		"GET /{$}":                          p.home,
+		"GET /clusters":                     p.listClusters,
+		"GET /clusters/new":                 p.newCluster,
+		"GET /clusters/{cluster}":           p.showCluster,
+		"GET /clusters/{cluster}/access":    p.showAccess,
+		"GET /clusters/{cluster}/grow":      p.showGrow,
+		"GET /clusters/{cluster}/rebuild":   p.showRebuild,
+		"GET /clusters/{cluster}/upgrade":   p.showUpgrade,
+		"GET /clusters/{cluster}/delete":    p.showDelete,
+		"GET /clusters/{cluster}/autoscale": p.showAutoscale,
+		"GET /templates":                    p.listTemplates,
+		"GET /templates/new":                p.newTemplate,
+		"GET /templates/{template}":         p.showTemplate,
+		"GET /quotas":                       p.showQuotas,
+		"GET /hosts":                        p.listHosts,
+		"GET /projects":                     p.listProjects,
 	} {
 		method, path, _ := strings.Cut(pattern, " ")
 		mux.HandleFunc(method+" "+Path+path, p.inside(page))
 	}
 	for path, act := range map[string]page{
-		"/projects":                   p.enterProject,
-		"/clusters/new":               p.createCluster,
-		"/clusters/{cluster}/bundle":  p.downloadBundle,
-		"/clusters/{cluster}/grow":    p.growCluster,
-		"/clusters/{cluster}/rebuild": p.rebuildCluster,
-		"/clusters/{cluster}/upgrade": p.upgradeCluster,
-		"/clusters/{cluster}/delete":  p.deleteCluster,
+		"/projects":                     p.enterProject,
+		"/clusters/new":                 p.createCluster,
+		"/clusters/{cluster}/bundle":    p.downloadBundle,
+		"/clusters/{cluster}/grow":      p.growCluster,
+		"/clusters/{cluster}/rebuild":   p.rebuildCluster,
+		"/clusters/{cluster}/upgrade":   p.upgradeCluster,
+		"/clusters/{cluster}/delete":    p.deleteCluster,
+		"/clusters/{cluster}/autoscale": p.setAutoscale,
+		"/templates/new":                p.createTemplate,
 	} {
 		mux.HandleFunc("POST "+Path+path, p.form(p.inside(act)))
 	}

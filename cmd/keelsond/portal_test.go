@@ -178,7 +178,7 @@ func (b *browser) hear(event any) {
 // do acts in the browser, with a deadline.
 func (b *browser) do(actions ...chromedp.Action) {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, time.Minute)
 	defer cancel()
 	// The first use starts the browser, which lives as long as its context.
 	if chromedp.FromContext(b.ctx).Target == nil {
@@ -315,7 +315,7 @@ func (b *browser) shows(text string) {
 // comes, there is no answer.
 func (b *browser) becomes(expression string) {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, time.Minute)
 	defer cancel()
 	for {
 		var yes bool
@@ -391,7 +391,7 @@ func TestThePortalInABrowser(t *testing.T) {
 	cluster := strings.TrimPrefix(strings.SplitN(b.where(), "?", 2)[0], h.url+"/portal")
 	b.open(cluster)
 	b.open("/clusters")
-	for _, page := range []string{"/access", "/grow", "/rebuild", "/upgrade", "/delete"} {
+	for _, page := range []string{"/access", "/grow", "/rebuild", "/upgrade", "/autoscale", "/delete"} {
 		b.open(cluster + page)
 	}
 
@@ -411,6 +411,14 @@ func TestThePortalInABrowser(t *testing.T) {
 	b.shows("The new size is on its way.")
 	b.shows("4 of 4 ready")
 
+	// Let it grow by itself, up to a bound that is no fewer nodes than there are.
+	b.do(chromedp.Navigate(h.url+"/portal"+cluster+"/autoscale"), chromedp.Click("[name=enabled]"), chromedp.SetValue("[id='max_node_count-0']", "1"), chromedp.Click("form.wizard button[type=submit]"))
+	b.becomes(`document.querySelector("[id='max_node_count-0-wrong']")`)
+	b.checked(cluster + "/autoscale-wrong")
+	b.do(chromedp.SetValue("[id='max_node_count-0']", "6"), chromedp.Click("form.wizard button[type=submit]"))
+	b.shows("The settings are kept.")
+	b.shows("Above 80 % reserved")
+
 	// Delete, which wants the name.
 	b.do(chromedp.Navigate(h.url+"/portal"+cluster+"/delete"), chromedp.SetValue("#confirm", "harbor"), chromedp.Click("button.danger"))
 	b.shows("Type the name of the cluster, harbour")
@@ -424,6 +432,13 @@ func TestThePortalInABrowser(t *testing.T) {
 	b.do(chromedp.Navigate(h.url+"/portal"+cluster), chromedp.WaitVisible("#password"))
 
 	b.login("admin", "wheelhouse")
+	b.open("/templates/new")
+	b.do(chromedp.SetValue("#name", "mine"), chromedp.Click("form.wizard button[type=submit]"))
+	b.becomes(`document.querySelector("#image_id-wrong")`)
+	b.checked("/templates/new-wrong")
+	b.do(chromedp.SetValue("#image_id", "keelson-node"), chromedp.SetValue("#labels", "team=crane"), chromedp.Click("#public"), chromedp.Click("form.wizard button[type=submit]"))
+	b.shows("Clusters can be made from it.")
+	b.shows("Label team")
 	b.open("/hosts")
 	b.shows("host-1")
 	if text := h.log.String(); strings.Contains(text, "foredeck") || strings.Contains(text, "wheelhouse") {
