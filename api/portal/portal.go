@@ -38,6 +38,9 @@ type Keystone interface {
 	// Login returns a token without a project. keystone.ErrLoginRefused,
 	// keystone.ErrUnavailable; so for all methods.
 	Login(ctx context.Context, user keystone.User) (text string, token *keystone.Token, err error)
+	// LoginWithCredential returns a token for the project of an application
+	// credential.
+	LoginWithCredential(ctx context.Context, id, secret string) (text string, token *keystone.Token, err error)
 	// Enter returns a token for a project that lives as long as the first.
 	Enter(ctx context.Context, from, projectID string) (text string, token *keystone.Token, err error)
 	// ProjectsOf lists the projects that the token's user may enter.

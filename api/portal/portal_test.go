@@ -92,6 +92,13 @@ func (c *cloud) Login(_ context.Context, user keystone.User) (string, *keystone.
 	return "", nil, keystone.ErrLoginRefused
 }
 
+func (c *cloud) LoginWithCredential(_ context.Context, id, secret string) (string, *keystone.Token, error) {
+	if id != "c-1" || secret != "right" {
+		return "", nil, keystone.ErrLoginRefused
+	}
+	return "of the credential", c.token("one"), nil
+}
+
 func (c *cloud) Enter(_ context.Context, _, project string) (string, *keystone.Token, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -252,6 +259,35 @@ func TestTheWayIn(t *testing.T) {
 		if got := inside(elsewhere); got != "/clusters" {
 			t.Errorf("next=%q leads to %q", elsewhere, got)
 		}
+	}
+}
+
+// An application credential opens its one project, and no other.
+func TestTheWayInWithACredential(t *testing.T) {
+	p := newPerson(t)
+	p.get("/login").want(t, 200, "?with=credential")
+	fields := func(secret string) url.Values {
+		return url.Values{"with": {"credential"}, "credential": {" c-1 "}, "secret": {secret}, "next": {"/quotas"}}
+	}
+	for secret, want := range map[string]int{"wrong-secret": 401, "": 422} {
+		a := p.submit("/login?with=credential", "/login", fields(secret))
+		a.want(t, want, `role="alert"`, `name="secret"`, `value="c-1"`)
+		if strings.Contains(a.text, "wrong-secret") {
+			t.Error("the page repeats the secret")
+		}
+	}
+	if a := p.submit("/login?with=credential", "/login", fields("right")); a.at() != "/quotas" {
+		t.Fatalf("after the login at %s", a.at())
+	}
+	p.get("/projects").want(t, 200, "<b>one</b>", "works in one project")
+	p.submit("/projects", "/projects", url.Values{"project": {"two"}}).want(t, 403, "works in one project")
+	p.submit("/clusters/c1/delete", "/clusters/c1/delete", url.Values{"confirm": {"demo"}})
+	if diff := cmp.Diff([]string{"DELETE /v1/clusters/c1 of the credential "}, p.cloud.calls); diff != "" || p.cloud.entered > 0 {
+		t.Errorf("%d projects were entered; requests (-want +got):\n%s", p.cloud.entered, diff)
+	}
+	p.submit("/clusters", "/logout", nil).want(t, 200, "You are logged out.")
+	if diff := cmp.Diff([]string{"of the credential"}, p.cloud.revoked); diff != "" {
+		t.Errorf("revoked (-want +got):\n%s", diff)
 	}
 }
 
