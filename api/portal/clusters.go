@@ -190,31 +190,16 @@ func (p *Portal) everythingOf(r *http.Request, s *session, c clusterRow) (*clust
 	return page, nil
 }
 
-// events are the newest ones, the newest first. The API tells them from the
-// oldest on.
+// events are the newest ones, the newest first. More are asked for than are
+// shown: not all of them are worth it.
 func (p *Portal) events(r *http.Request, s *session, cluster string) ([]v1.Event, error) {
-	const perPage, mostPages = 1000, 20
-	var last []v1.Event
-	after := int64(0)
-	for range mostPages {
-		var page v1.Events
-		path := clusterPath(cluster, "/events?limit="+strconv.Itoa(perPage)+"&after="+strconv.FormatInt(after, 10))
-		if err := p.service.ask(r, s, http.MethodGet, path, nil, &page); err != nil {
-			return nil, err
-		}
-		for _, e := range page.Events {
-			if worthTelling(&e) {
-				last = append(last, e)
-			}
-		}
-		last = last[max(0, len(last)-eventsShown):]
-		if len(page.Events) == 0 { // an operator may allow pages smaller than we ask for
-			break
-		}
-		after = page.Events[len(page.Events)-1].ID
+	var page v1.Events
+	path := clusterPath(cluster, "/events?sort_dir=desc&limit="+strconv.Itoa(4*eventsShown))
+	if err := p.service.ask(r, s, http.MethodGet, path, nil, &page); err != nil {
+		return nil, err
 	}
-	slices.Reverse(last)
-	return last, nil
+	shown := slices.DeleteFunc(page.Events, func(e v1.Event) bool { return !worthTelling(&e) })
+	return shown[:min(len(shown), eventsShown)], nil
 }
 
 // worthTelling leaves out what another event says as well: that a step began,

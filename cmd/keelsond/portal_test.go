@@ -362,6 +362,7 @@ func TestThePortalInABrowser(t *testing.T) {
 	h := newHouse(t, builtIn(t))
 	b := h.browser()
 
+	b.open("/login?with=credential")
 	b.open("/login")
 	b.do(chromedp.SendKeys("#user", "demo"), chromedp.SendKeys("#password", "wrong\r"))
 	b.shows("Domain, user name or password is wrong.")
@@ -591,9 +592,9 @@ func busyCloud() http.Handler {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(answer) })
 	}
 	mux.HandleFunc("GET /v1/clusters/harbour/events", func(w http.ResponseWriter, r *http.Request) {
-		answer := events
-		if r.URL.Query().Get("after") != "0" {
-			answer.Events = nil
+		answer := v1.Events{Events: slices.Clone(events.Events)}
+		if r.URL.Query().Get("sort_dir") == "desc" {
+			slices.Reverse(answer.Events)
 		}
 		_ = json.NewEncoder(w).Encode(answer)
 	})
