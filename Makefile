@@ -170,6 +170,11 @@ plugin-kills: ## A driver's process killed in the middle of each of 100 creates 
 bench: ## The packages' benchmarks
 	$(GO) test -tags '$(GO_BUILD_TAGS)' -run '^$$' -bench . -benchmem $(or $(PKG),./...)
 
+.PHONY: bench-tenant
+bench-tenant: ## What tenants feel: keelson list beside curl; first paint and weight of each page of the portal (chromium)
+	$(GO) test -tags '$(GO_BUILD_TAGS)' -run '^$$' -bench '^BenchmarkList$$' -benchtime 50x ./internal/cli
+	$(GO) test -tags '$(GO_BUILD_TAGS)' -count=1 -run '^TestThePortal(InABrowser|OfABusyCloud)$$' -v ./cmd/keelsond | grep -E 'first paint|^(---|ok|FAIL)'
+
 .PHONY: bench-create
 bench-create: build ## Time a cluster create side by side with the same steps by hand (root)
 	@test/bench/create
