@@ -406,8 +406,12 @@ func TestRefusalsAreAtTheirField(t *testing.T) {
 		`Invalid input for attribute "threshold_percent": it must be from 1 to 100.`:      "",
 		"The max_node_count 1 of node group of another page is less than what it may be.": "",
 	} {
-		if got := groupFault(&Refusal{Status: 400, Detail: detail}, groups); len(got) > 0 != (field != "") || got[field] != "" && got[field] != detail {
-			t.Errorf("%s: %v", detail, got)
+		var want faults
+		if field != "" {
+			want = faults{field: detail}
+		}
+		if diff := cmp.Diff(want, groupFault(&Refusal{Status: 400, Detail: detail}, groups)); diff != "" {
+			t.Errorf("%s", diff)
 		}
 	}
 	for _, err := range []error{&Refusal{Status: 500}, &Refusal{Status: 401}, errors.New("other")} {
