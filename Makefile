@@ -174,6 +174,11 @@ bench: ## The packages' benchmarks
 bench-plugin: ## What a step takes longer when its driver is a process of its own (added-ms)
 	$(GO) test -tags '$(GO_BUILD_TAGS)' -run '^$$' -bench '^BenchmarkStep$$' -benchtime 3s ./drivers/plugin
 
+.PHONY: bench-tenant
+bench-tenant: ## What tenants feel: keelson list beside curl; first paint and weight of each page of the portal (chromium)
+	$(GO) test -tags '$(GO_BUILD_TAGS)' -run '^$$' -bench '^BenchmarkList$$' -benchtime 50x ./internal/cli
+	$(GO) test -tags '$(GO_BUILD_TAGS)' -count=1 -run '^TestThePortal(InABrowser|OfABusyCloud)$$' -v ./cmd/keelsond | grep -E 'first paint|^(---|ok|FAIL)'
+
 .PHONY: bench-create
 bench-create: build ## Time a cluster create side by side with the same steps by hand (root)
 	@test/bench/create

@@ -126,6 +126,7 @@ type Store interface {
 	SetAutoscaling(ctx context.Context, clusterUUID string, change store.AutoscaleChange) error
 	Samples(ctx context.Context, clusterUUID string) ([]model.UsageSample, error)
 	Events(ctx context.Context, clusterUUID string, after int64, limit int) ([]model.Event, error)
+	NewestEvents(ctx context.Context, clusterUUID string, after int64, limit int) ([]model.Event, error)
 	LatestEvents(ctx context.Context, clusterUUIDs []string) (latest map[string]int64, gone map[string]bool, err error)
 	Hosts(ctx context.Context) ([]model.Host, error)
 	NodesPerHost(ctx context.Context) (map[string]int, error)

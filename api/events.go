@@ -42,6 +42,15 @@ func (a *API) listEvents(c *call) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
+	read := a.Store.Events
+	switch dir, given := c.args["sort_dir"]; {
+	case given && dir != "asc" && dir != "desc":
+		return response{}, badRequest("The sort_dir must be asc or desc, not %q.", dir)
+	case dir == "desc" && streaming:
+		return response{}, badRequest("A stream of events has the oldest first: sort_dir can not be desc.")
+	case dir == "desc":
+		read = a.Store.NewestEvents
+	}
 	cluster, err := a.permittedCluster(c)
 	if err != nil {
 		return response{}, err
@@ -61,7 +70,7 @@ func (a *API) listEvents(c *call) (response, error) {
 			}
 		}}, nil
 	}
-	events, err := a.Store.Events(c.Context(), cluster.UUID, after, limit)
+	events, err := read(c.Context(), cluster.UUID, after, limit)
 	if err != nil {
 		return response{}, err
 	}

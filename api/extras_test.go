@@ -95,6 +95,10 @@ func TestExtras_NodesOperationsAndEventsTellWhatGoesOn(t *testing.T) {
 		if len(rest) != 2 || rest[0]["kind"] != "step.end" {
 			w.t.Errorf("after %s: %v", third, rest)
 		}
+		newest := w.ask("ann", "GET", "/v1/clusters/demo/events?sort_dir=desc&limit=2&after="+third, nil).want(200).items("events")
+		if len(newest) != 2 || newest[0]["id"] != events[5]["id"] || newest[1]["id"] != events[4]["id"] {
+			w.t.Errorf("the newest: %v", newest)
+		}
 		if first := w.ask("ann", "GET", "/v1/clusters/demo/operations?limit=1", nil).want(200).items("operations"); len(first) != 1 {
 			w.t.Errorf("one operation: %v", first)
 		}
@@ -121,10 +125,12 @@ func TestExtras_RefuseWhatTheyCanNotRead(t *testing.T) {
 	for path, words := range map[string]string{
 		"/v1/clusters/demo/operations?limit=0": "limit", "/v1/clusters/demo/operations?marker=x": "marker",
 		"/v1/clusters/demo/events?after=x": "after", "/v1/clusters/demo/events?after=-1": "after", "/v1/clusters/demo/events?limit=many": "limit",
+		"/v1/clusters/demo/events?sort_dir=up": "sort_dir",
 	} {
 		w.ask("ann", "GET", path, nil).want(400).saying(words)
 	}
 	w.ask("ann", "GET", "/v1/clusters/demo/events", nil, "Accept: text/event-stream", "Last-Event-ID: x").want(400).saying("Last-Event-ID")
+	w.ask("ann", "GET", "/v1/clusters/demo/events?sort_dir=desc", nil, "Accept: text/event-stream").want(400).saying("oldest first")
 	w.ask("ann", "GET", "/v1/clusters/demo/nodes", nil, "Accept: text/event-stream").want(406)
 }
 

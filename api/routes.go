@@ -60,7 +60,7 @@ func (a *API) table() []route {
 		{post, "/v1/clusters/{ident}/actions/repair", always, "cluster:update", "cluster:update_all_projects", nil, a.repairNodes},
 		{get, "/v1/clusters/{ident}/nodes", always, "cluster:get", "cluster:get_one_all_projects", nil, a.listNodes},
 		{get, "/v1/clusters/{ident}/operations", always, "cluster:get", "cluster:get_one_all_projects", []string{"limit"}, a.listOperations},
-		{get, eventsPath, always, "cluster:get", "cluster:get_one_all_projects", []string{"after", "limit"}, a.listEvents},
+		{get, eventsPath, always, "cluster:get", "cluster:get_one_all_projects", []string{"after", "limit", "sort_dir"}, a.listEvents},
 		{get, "/v1/clusters/{ident}/autoscale", always, "cluster:get", "cluster:get_one_all_projects", nil, a.showAutoscale},
 		{put, "/v1/clusters/{ident}/autoscale", always, "cluster:update", "cluster:update_all_projects", nil, a.setAutoscale},
 		{get, "/v1/clusters/{ident}/usage", always, "cluster:get", "cluster:get_one_all_projects", nil, a.showUsage},

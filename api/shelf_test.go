@@ -261,6 +261,10 @@ func (s *shelf) LatestOperations(context.Context, string, int) ([]model.Operatio
 
 func (s *shelf) Events(context.Context, string, int64, int) ([]model.Event, error) { return nil, nil }
 
+func (s *shelf) NewestEvents(context.Context, string, int64, int) ([]model.Event, error) {
+	return nil, nil
+}
+
 // LatestEvents says that all clusters are gone, so that streams end.
 func (s *shelf) LatestEvents(_ context.Context, clusters []string) (map[string]int64, map[string]bool, error) {
 	gone := make(map[string]bool)

@@ -15,14 +15,16 @@ import (
 // deeds are what a page says after something was asked for, by the word in
 // its address.
 var deeds = map[string]string{
-	"create":  "The cluster is being made. This page follows along.",
-	"grow":    "The new size is on its way.",
-	"rebuild": "The nodes are being rebuilt.",
-	"repair":  "Unhealthy nodes are being repaired.",
-	"upgrade": "The upgrade has begun. Nodes are rebuilt one batch after the other.",
-	"delete":  "The cluster is being deleted.",
-	"project": "You are in another project now.",
-	"logout":  "You are logged out.",
+	"create":    "The cluster is being made. This page follows along.",
+	"grow":      "The new size is on its way.",
+	"rebuild":   "The nodes are being rebuilt.",
+	"repair":    "Unhealthy nodes are being repaired.",
+	"upgrade":   "The upgrade has begun. Nodes are rebuilt one batch after the other.",
+	"delete":    "The cluster is being deleted.",
+	"autoscale": "The settings are kept. The next look at the cluster goes by them.",
+	"template":  "The template is there. Clusters can be made from it.",
+	"project":   "You are in another project now.",
+	"logout":    "You are logged out.",
 }
 
 // action is a page that asks before something is done to a cluster.
@@ -33,6 +35,7 @@ type action struct {
 	Templates []v1.ClusterTemplate // of the same COE
 	Values    map[string]string
 	Chosen    []string
+	Decision  *v1.AutoscaleDecision // the last one of autoscaling
 	faults
 }
 

@@ -190,31 +190,16 @@ func (p *Portal) everythingOf(r *http.Request, s *session, c clusterRow) (*clust
 	return page, nil
 }
 
-// events are the newest ones, the newest first. The API tells them from the
-// oldest on.
+// events are the newest ones, the newest first. More are asked for than are
+// shown: not all of them are worth it.
 func (p *Portal) events(r *http.Request, s *session, cluster string) ([]v1.Event, error) {
-	const perPage, mostPages = 1000, 20
-	var last []v1.Event
-	after := int64(0)
-	for range mostPages {
-		var page v1.Events
-		path := clusterPath(cluster, "/events?limit="+strconv.Itoa(perPage)+"&after="+strconv.FormatInt(after, 10))
-		if err := p.service.ask(r, s, http.MethodGet, path, nil, &page); err != nil {
-			return nil, err
-		}
-		for _, e := range page.Events {
-			if worthTelling(&e) {
-				last = append(last, e)
-			}
-		}
-		last = last[max(0, len(last)-eventsShown):]
-		if len(page.Events) == 0 { // an operator may allow pages smaller than we ask for
-			break
-		}
-		after = page.Events[len(page.Events)-1].ID
+	var page v1.Events
+	path := clusterPath(cluster, "/events?sort_dir=desc&limit="+strconv.Itoa(4*eventsShown))
+	if err := p.service.ask(r, s, http.MethodGet, path, nil, &page); err != nil {
+		return nil, err
 	}
-	slices.Reverse(last)
-	return last, nil
+	shown := slices.DeleteFunc(page.Events, func(e v1.Event) bool { return !worthTelling(&e) })
+	return shown[:min(len(shown), eventsShown)], nil
 }
 
 // worthTelling leaves out what another event says as well: that a step began,
@@ -310,9 +295,21 @@ func (p *Portal) createCluster(w http.ResponseWriter, r *http.Request, s *sessio
 	p.askForCluster(w, r, s, http.StatusUnprocessableEntity, values, wrong)
 }
 
-// clusterBody turns the fields into what the API takes. Only what JSON could
-// not say is found wrong here; all else the API judges.
+// clusterBody turns the fields into what the API takes.
 func clusterBody(values map[string]string) (map[string]any, faults) {
+	body, wrong := bodyOf(values)
+	if body["labels"] != nil {
+		body["merge_labels"] = true
+	}
+	if values["cluster_template_id"] == "" {
+		wrong["cluster_template_id"] = "Choose a template."
+	}
+	return body, wrong
+}
+
+// bodyOf turns the fields that are filled in into what the API takes. Only what
+// JSON could not say is found wrong here; all else the API judges.
+func bodyOf(values map[string]string) (map[string]any, faults) {
 	body, wrong := map[string]any{}, faults{}
 	for field, value := range values {
 		if value == "" {
@@ -330,13 +327,12 @@ func clusterBody(values map[string]string) (map[string]any, faults) {
 			if fault != "" {
 				wrong[field] = fault
 			}
-			body["labels"], body["merge_labels"] = labels, true
+			body["labels"] = labels
+		case "public", "master_lb_enabled":
+			body[field] = value == "yes"
 		default:
 			body[field] = value
 		}
-	}
-	if values["cluster_template_id"] == "" {
-		wrong["cluster_template_id"] = "Choose a template."
 	}
 	return body, wrong
 }

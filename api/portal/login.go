@@ -25,11 +25,18 @@ const loginsAtOnce = 8
 type loginForm struct {
 	Domain, User, Next string
 	Error              string
+
+	ByCredential bool // with an application credential instead
+	Credential   string
 }
 
 func (p *Portal) showLogin(w http.ResponseWriter, r *http.Request) {
-	p.askToLogin(w, r, http.StatusOK, loginForm{Domain: "Default", Next: r.URL.Query().Get("next")})
+	query := r.URL.Query()
+	p.askToLogin(w, r, http.StatusOK, loginForm{Domain: "Default", Next: query.Get("next"), ByCredential: query.Get("with") == withCredential})
 }
+
+// withCredential asks for the form for application credentials.
+const withCredential = "credential"
 
 // askToLogin shows the form, with an anonymous session to protect it.
 func (p *Portal) askToLogin(w http.ResponseWriter, r *http.Request, status int, form loginForm) {
@@ -42,21 +49,30 @@ func (p *Portal) askToLogin(w http.ResponseWriter, r *http.Request, status int, 
 }
 
 func (p *Portal) login(w http.ResponseWriter, r *http.Request) {
-	form := loginForm{Domain: strings.TrimSpace(r.PostForm.Get("domain")), User: strings.TrimSpace(r.PostForm.Get("user")), Next: r.PostForm.Get("next")}
-	password := r.PostForm.Get("password")
-	if form.Domain == "" || form.User == "" || password == "" {
-		form.Error = "Please fill in domain, user name and password."
+	filled := func(field string) string { return strings.TrimSpace(r.PostForm.Get(field)) }
+	form := loginForm{
+		Domain: filled("domain"), User: filled("user"), Next: r.PostForm.Get("next"),
+		ByCredential: r.PostForm.Get("with") == withCredential, Credential: filled("credential"),
+	}
+	who, secret := form.Domain+"\x00"+form.User, r.PostForm.Get("password")
+	missing, wrong := form.Domain == "" || form.User == "" || secret == "", "Domain, user name or password is wrong."
+	if form.ByCredential {
+		who, secret = withCredential+"\x00"+form.Credential, filled("secret")
+		missing, wrong = form.Credential == "" || secret == "", "The id or the secret is wrong, or the credential has expired."
+	}
+	if missing {
+		form.Error = "Please fill in all fields."
 		p.askToLogin(w, r, http.StatusUnprocessableEntity, form)
 		return
 	}
-	if !p.logins.allow(p.Now(), p.address(r), form.Domain+"\x00"+form.User) {
+	if !p.logins.allow(p.Now(), p.address(r), who) {
 		p.Logger.WarnContext(r.Context(), "too many attempts to log in to the portal", "address", p.address(r))
 		w.Header().Set("Retry-After", "60")
 		form.Error = "Too many attempts to log in. Please wait a minute and try again."
 		p.askToLogin(w, r, http.StatusTooManyRequests, form)
 		return
 	}
-	s, err := p.enter(r.Context(), keystone.User{Domain: form.Domain, Name: form.User, Password: password})
+	s, err := p.enter(r.Context(), form, secret)
 	if err == nil {
 		err = p.keep(w, r, s)
 	}
@@ -69,7 +85,7 @@ func (p *Portal) login(w http.ResponseWriter, r *http.Request) {
 		p.askToLogin(w, r, http.StatusForbidden, form)
 	case errors.Is(err, keystone.ErrLoginRefused):
 		p.Logger.InfoContext(r.Context(), "login to the portal refused", "address", p.address(r))
-		form.Error = "Domain, user name or password is wrong."
+		form.Error = wrong
 		p.askToLogin(w, r, http.StatusUnauthorized, form)
 	default:
 		p.Logger.ErrorContext(r.Context(), "login to the portal failed", "error", err)
@@ -80,20 +96,29 @@ func (p *Portal) login(w http.ResponseWriter, r *http.Request) {
 
 var errNoProject = errors.New("no project")
 
-// enter logs the user in and into a first project: one that is called like
-// the user, or the first by name.
-func (p *Portal) enter(ctx context.Context, user keystone.User) (*session, error) {
+// enter logs in and into a first project: that of the application credential,
+// or else one that is called like the user, or the first by name.
+func (p *Portal) enter(ctx context.Context, form loginForm, secret string) (*session, error) {
 	select {
 	case p.slots <- struct{}{}:
 		defer func() { <-p.slots }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	login, who, err := p.Keystone.Login(ctx, user)
+	s := p.newSession()
+	if form.ByCredential {
+		text, token, err := p.Keystone.LoginWithCredential(ctx, form.Credential, secret)
+		if err != nil {
+			return nil, err
+		}
+		s.User, s.Domain, s.Ends = token.UserName, token.UserDomainName, token.ExpiresAt
+		s.arrive(text, token)
+		return s, nil
+	}
+	login, who, err := p.Keystone.Login(ctx, keystone.User{Domain: form.Domain, Name: form.User, Password: secret})
 	if err != nil {
 		return nil, err
 	}
-	s := p.newSession()
 	s.Login, s.User, s.Domain, s.Ends = login, who.UserName, who.UserDomainName, who.ExpiresAt
 	projects, err := p.projects(ctx, s)
 	if err != nil {
@@ -108,6 +133,9 @@ func (p *Portal) enter(ctx context.Context, user keystone.User) (*session, error
 
 // projects lists what the user may enter, by name.
 func (p *Portal) projects(ctx context.Context, s *session) ([]keystone.Project, error) {
+	if s.Login == "" {
+		return []keystone.Project{{ID: s.Project, Name: s.Name, Enabled: true}}, nil
+	}
 	projects, err := p.Keystone.ProjectsOf(ctx, s.Login)
 	slices.SortFunc(projects, func(a, b keystone.Project) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.ID, b.ID))
@@ -117,17 +145,25 @@ func (p *Portal) projects(ctx context.Context, s *session) ([]keystone.Project, 
 
 // into moves the session into a project.
 func (p *Portal) into(ctx context.Context, s *session, project string) error {
+	if s.Login == "" {
+		return &Refusal{Status: http.StatusForbidden, Detail: "An application credential works in one project."}
+	}
 	text, token, err := p.Keystone.Enter(ctx, s.Login, project)
 	if err != nil {
 		return err
 	}
+	s.arrive(text, token)
+	return nil
+}
+
+// arrive notes that the session is in the token's project.
+func (s *session) arrive(text string, token *keystone.Token) {
 	s.Token, s.Project, s.Name = text, token.ProjectID, token.ProjectName
 	if token.ExpiresAt.Before(s.Ends) {
 		s.Ends = token.ExpiresAt
 	}
 	s.renewKey()
 	s.Admin = slices.ContainsFunc(token.Roles, func(role string) bool { return strings.EqualFold(role, "admin") })
-	return nil
 }
 
 // listProjects shows where else the user may go.

@@ -5,6 +5,8 @@ package portal
 import (
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 
 	"github.com/keelson/keelson/api/v1"
 )
@@ -25,6 +27,74 @@ func (p *Portal) showTemplate(w http.ResponseWriter, r *http.Request, s *session
 		return
 	}
 	p.render(w, r, http.StatusOK, "template", view{Title: text(t.Name, t.UUID), Nav: "templates", Session: s, Body: t})
+}
+
+// newTemplateForm is the page that makes a template: what is filled in, what is
+// wrong with it, and what other templates have in these fields.
+type newTemplateForm struct {
+	Values map[string]string
+	Known  map[string][]string
+	faults
+}
+
+// templateFields are the fields of the form, in the names of the API.
+var templateFields = []string{
+	"name", "coe", "image_id", "flavor_id", "master_flavor_id", "external_network_id", "docker_volume_size", "labels",
+	"master_lb_enabled", "public",
+}
+
+func (p *Portal) newTemplate(w http.ResponseWriter, r *http.Request, s *session) {
+	p.askForTemplate(w, r, s, http.StatusOK, map[string]string{"coe": "swarm-mode"}, nil)
+}
+
+func (p *Portal) askForTemplate(w http.ResponseWriter, r *http.Request, s *session, status int, values map[string]string, wrong faults) {
+	templates, err := p.templates(r, s)
+	if err != nil {
+		p.fail(w, r, s, err)
+		return
+	}
+	form := newTemplateForm{Values: values, Known: map[string][]string{}, faults: wrong}
+	for _, t := range templates {
+		for field, value := range map[string]string{
+			"coe": t.COE, "image_id": t.ImageID, "flavor_id": text(t.FlavorID, ""), "master_flavor_id": text(t.MasterFlavorID, ""),
+			"external_network_id": text(t.ExternalNetworkID, ""),
+		} {
+			if value != "" && !slices.Contains(form.Known[field], value) {
+				form.Known[field] = append(form.Known[field], value)
+			}
+		}
+	}
+	title := "Make a template"
+	if len(wrong) > 0 {
+		title = "Error: " + title
+	}
+	p.render(w, r, status, "newtemplate", view{Title: title, Nav: "templates", Session: s, Body: form})
+}
+
+func (p *Portal) createTemplate(w http.ResponseWriter, r *http.Request, s *session) {
+	values := map[string]string{}
+	for _, field := range templateFields {
+		values[field] = strings.TrimSpace(r.PostForm.Get(field))
+	}
+	body, wrong := bodyOf(values)
+	for field, fault := range map[string]string{"coe": "Say what kind of cluster it makes.", "image_id": "Say which image nodes are made from."} {
+		if values[field] == "" {
+			wrong[field] = fault
+		}
+	}
+	if len(wrong) == 0 {
+		var made v1.ClusterTemplate
+		err := p.service.ask(r, s, http.MethodPost, "/v1/clustertemplates", body, &made)
+		if err == nil {
+			http.Redirect(w, r, p.link(r, "/templates/"+made.UUID+"?did=template"), http.StatusSeeOther)
+			return
+		}
+		if wrong = faultsOf(err, templateFields...); wrong == nil {
+			p.fail(w, r, s, err)
+			return
+		}
+	}
+	p.askForTemplate(w, r, s, http.StatusUnprocessableEntity, values, wrong)
 }
 
 // quotaPage is what the project has used of what it may use.

@@ -38,6 +38,9 @@ type Keystone interface {
 	// Login returns a token without a project. keystone.ErrLoginRefused,
 	// keystone.ErrUnavailable; so for all methods.
 	Login(ctx context.Context, user keystone.User) (text string, token *keystone.Token, err error)
+	// LoginWithCredential returns a token for the project of an application
+	// credential.
+	LoginWithCredential(ctx context.Context, id, secret string) (text string, token *keystone.Token, err error)
 	// Enter returns a token for a project that lives as long as the first.
 	Enter(ctx context.Context, from, projectID string) (text string, token *keystone.Token, err error)
 	// ProjectsOf lists the projects that the token's user may enter.
@@ -104,32 +107,36 @@ func (p *Portal) routes() *http.ServeMux {
 	mux.HandleFunc("POST "+Path+"/login", p.form(p.login))
 	mux.HandleFunc("POST "+Path+"/logout", p.form(p.logout))
 	for pattern, page := range map[string]page{
-		"GET /{$}":                        p.home,
-		"GET /clusters":                   p.listClusters,
-		"GET /clusters/new":               p.newCluster,
-		"GET /clusters/{cluster}":         p.showCluster,
-		"GET /clusters/{cluster}/access":  p.showAccess,
-		"GET /clusters/{cluster}/grow":    p.showGrow,
-		"GET /clusters/{cluster}/rebuild": p.showRebuild,
-		"GET /clusters/{cluster}/upgrade": p.showUpgrade,
-		"GET /clusters/{cluster}/delete":  p.showDelete,
-		"GET /templates":                  p.listTemplates,
-		"GET /templates/{template}":       p.showTemplate,
-		"GET /quotas":                     p.showQuotas,
-		"GET /hosts":                      p.listHosts,
-		"GET /projects":                   p.listProjects,
+		"GET /{$}":                          p.home,
+		"GET /clusters":                     p.listClusters,
+		"GET /clusters/new":                 p.newCluster,
+		"GET /clusters/{cluster}":           p.showCluster,
+		"GET /clusters/{cluster}/access":    p.showAccess,
+		"GET /clusters/{cluster}/grow":      p.showGrow,
+		"GET /clusters/{cluster}/rebuild":   p.showRebuild,
+		"GET /clusters/{cluster}/upgrade":   p.showUpgrade,
+		"GET /clusters/{cluster}/delete":    p.showDelete,
+		"GET /clusters/{cluster}/autoscale": p.showAutoscale,
+		"GET /templates":                    p.listTemplates,
+		"GET /templates/new":                p.newTemplate,
+		"GET /templates/{template}":         p.showTemplate,
+		"GET /quotas":                       p.showQuotas,
+		"GET /hosts":                        p.listHosts,
+		"GET /projects":                     p.listProjects,
 	} {
 		method, path, _ := strings.Cut(pattern, " ")
 		mux.HandleFunc(method+" "+Path+path, p.inside(page))
 	}
 	for path, act := range map[string]page{
-		"/projects":                   p.enterProject,
-		"/clusters/new":               p.createCluster,
-		"/clusters/{cluster}/bundle":  p.downloadBundle,
-		"/clusters/{cluster}/grow":    p.growCluster,
-		"/clusters/{cluster}/rebuild": p.rebuildCluster,
-		"/clusters/{cluster}/upgrade": p.upgradeCluster,
-		"/clusters/{cluster}/delete":  p.deleteCluster,
+		"/projects":                     p.enterProject,
+		"/clusters/new":                 p.createCluster,
+		"/clusters/{cluster}/bundle":    p.downloadBundle,
+		"/clusters/{cluster}/grow":      p.growCluster,
+		"/clusters/{cluster}/rebuild":   p.rebuildCluster,
+		"/clusters/{cluster}/upgrade":   p.upgradeCluster,
+		"/clusters/{cluster}/delete":    p.deleteCluster,
+		"/clusters/{cluster}/autoscale": p.setAutoscale,
+		"/templates/new":                p.createTemplate,
 	} {
 		mux.HandleFunc("POST "+Path+path, p.form(p.inside(act)))
 	}

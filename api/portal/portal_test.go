@@ -65,6 +65,8 @@ func (c *cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(v1.Cluster{ClusterSummary: v1.ClusterSummary{UUID: "c1", Name: "demo", Status: "CREATE_COMPLETE"}})
 	case strings.HasSuffix(r.URL.Path, "/nodegroups"):
 		_ = json.NewEncoder(w).Encode(v1.NodeGroupSummaries{NodeGroups: []v1.NodeGroupSummary{{Name: "default-worker", NodeCount: 3}, {Name: "default-master", Role: "master"}}})
+	case r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/autoscale"):
+		_ = json.NewEncoder(w).Encode(v1.Autoscale{ThresholdPercent: 80, SettleSeconds: 300, NodeGroups: []v1.AutoscaleGroup{{Name: "default-worker", Autoscale: true}}})
 	case strings.HasSuffix(r.URL.Path, "/bundle"):
 		w.Header().Set("Content-Type", "application/zip")
 		_, _ = w.Write([]byte("PK zip"))
@@ -88,6 +90,13 @@ func (c *cloud) Login(_ context.Context, user keystone.User) (string, *keystone.
 		return "", nil, keystone.ErrUnavailable
 	}
 	return "", nil, keystone.ErrLoginRefused
+}
+
+func (c *cloud) LoginWithCredential(_ context.Context, id, secret string) (string, *keystone.Token, error) {
+	if id != "c-1" || secret != "right" {
+		return "", nil, keystone.ErrLoginRefused
+	}
+	return "of the credential", c.token("one"), nil
 }
 
 func (c *cloud) Enter(_ context.Context, _, project string) (string, *keystone.Token, error) {
@@ -253,6 +262,35 @@ func TestTheWayIn(t *testing.T) {
 	}
 }
 
+// An application credential opens its one project, and no other.
+func TestTheWayInWithACredential(t *testing.T) {
+	p := newPerson(t)
+	p.get("/login").want(t, 200, "?with=credential")
+	fields := func(secret string) url.Values {
+		return url.Values{"with": {"credential"}, "credential": {" c-1 "}, "secret": {secret}, "next": {"/quotas"}}
+	}
+	for secret, want := range map[string]int{"wrong-secret": 401, "": 422} {
+		a := p.submit("/login?with=credential", "/login", fields(secret))
+		a.want(t, want, `role="alert"`, `name="secret"`, `value="c-1"`)
+		if strings.Contains(a.text, "wrong-secret") {
+			t.Error("the page repeats the secret")
+		}
+	}
+	if a := p.submit("/login?with=credential", "/login", fields("right")); a.at() != "/quotas" {
+		t.Fatalf("after the login at %s", a.at())
+	}
+	p.get("/projects").want(t, 200, "<b>one</b>", "works in one project")
+	p.submit("/projects", "/projects", url.Values{"project": {"two"}}).want(t, 403, "works in one project")
+	p.submit("/clusters/c1/delete", "/clusters/c1/delete", url.Values{"confirm": {"demo"}})
+	if diff := cmp.Diff([]string{"DELETE /v1/clusters/c1 of the credential "}, p.cloud.calls); diff != "" || p.cloud.entered > 0 {
+		t.Errorf("%d projects were entered; requests (-want +got):\n%s", p.cloud.entered, diff)
+	}
+	p.submit("/clusters", "/logout", nil).want(t, 200, "You are logged out.")
+	if diff := cmp.Diff([]string{"of the credential"}, p.cloud.revoked); diff != "" {
+		t.Errorf("revoked (-want +got):\n%s", diff)
+	}
+}
+
 // What is shown is escaped, and comes with the headers that keep it in place.
 func TestPagesAreSafe(t *testing.T) {
 	p := newPerson(t)
@@ -316,6 +354,15 @@ func TestFormsBecomeRequests(t *testing.T) {
 	p.submit("/clusters/c1/grow", "/clusters/c1/grow", url.Values{"nodegroup": {"default-worker"}, "node_count": {"1"}, "consent": {"yes"}})
 	p.submit("/clusters/c1/grow", "/clusters/c1/grow", url.Values{"nodegroup": {"default-worker"}, "node_count": {"many"}}).want(t, 422, "whole number")
 	p.submit("/clusters/c1/upgrade", "/clusters/c1/upgrade", url.Values{"cluster_template": {"t1"}, "max_batch_size": {"2"}})
+	p.submit("/clusters/c1/autoscale", "/clusters/c1/autoscale", url.Values{
+		"enabled": {"yes"}, "threshold_percent": {" 75 "}, "settle_seconds": {""},
+		"group-0": {"default-worker"}, "part-0": {"yes"}, "min_node_count-0": {"1"}, "max_node_count-0": {"9"}, "group-1": {"gpu"},
+	}).want(t, 200, "The settings are kept.")
+	p.submit("/clusters/c1/autoscale", "/clusters/c1/autoscale", url.Values{"threshold_percent": {"most"}}).want(t, 422, "whole number", `href="#threshold_percent"`, `value="most"`)
+	p.submit("/templates/new", "/templates/new", url.Values{"coe": {"swarm-mode"}, "image_id": {""}}).want(t, 422, `id="image_id-wrong"`)
+	p.submit("/templates/new", "/templates/new", url.Values{
+		"name": {"mine"}, "coe": {"swarm-mode"}, "image_id": {"node"}, "docker_volume_size": {"20"}, "labels": {"a=b"}, "public": {"yes"}, "project_id": {"x"},
+	})
 	p.submit("/clusters/c1/delete", "/clusters/c1/delete", url.Values{"confirm": {"Demo"}}).want(t, 422, "Type the name of the cluster")
 	p.submit("/clusters/c1/delete", "/clusters/c1/delete", url.Values{"confirm": {"demo"}}).want(t, 200, "is being deleted")
 	zip := p.submit("/clusters/c1/delete", "/clusters/c1/bundle", url.Values{"days": {"7"}})
@@ -327,6 +374,8 @@ func TestFormsBecomeRequests(t *testing.T) {
 		`POST /v1/clusters token-one-1 {"cluster_template_id":"t1","labels":{"a":"b","c":"d=e"},"merge_labels":true,"name":"harbour","node_count":2}`,
 		`POST /v1/clusters/c1/actions/resize token-one-1 {"node_count":1,"nodegroup":"default-worker"}`,
 		`POST /v1/clusters/c1/actions/upgrade token-one-1 {"cluster_template":"t1","max_batch_size":2}`,
+		`PUT /v1/clusters/c1/autoscale token-one-1 {"enabled":true,"nodegroups":[{"name":"default-worker","min_node_count":1,"max_node_count":9,"autoscale":true},{"name":"gpu","autoscale":false}],"threshold_percent":75}`,
+		`POST /v1/clustertemplates token-one-1 {"coe":"swarm-mode","docker_volume_size":20,"image_id":"node","labels":{"a":"b"},"name":"mine","public":true}`,
 		`DELETE /v1/clusters/c1 token-one-1 `,
 		`POST /v1/clusters/c1/credentials/bundle token-one-1 {"ttl_seconds":604800}`,
 	}
@@ -346,6 +395,22 @@ func TestRefusalsAreAtTheirField(t *testing.T) {
 	} {
 		got := faultsOf(&Refusal{Status: 400, Detail: detail}, clusterFields...)
 		if diff := cmp.Diff(faults{field: detail}, got); diff != "" {
+			t.Errorf("%s", diff)
+		}
+	}
+	groups := []v1.AutoscaleGroupRequest{{Name: "gpu"}, {Name: "gpu-2"}}
+	for detail, field := range map[string]string{
+		"The min_node_count 4 of node group gpu is more than the 3 nodes that it has.":    "min_node_count-0",
+		"The min_node_count 4 of node group gpu-2 is more than its max_node_count 3.":     "min_node_count-1",
+		"The max_node_count 1 of node group gpu-2 is less than the 3 nodes that it has.":  "max_node_count-1",
+		`Invalid input for attribute "threshold_percent": it must be from 1 to 100.`:      "",
+		"The max_node_count 1 of node group of another page is less than what it may be.": "",
+	} {
+		var want faults
+		if field != "" {
+			want = faults{field: detail}
+		}
+		if diff := cmp.Diff(want, groupFault(&Refusal{Status: 400, Detail: detail}, groups)); diff != "" {
 			t.Errorf("%s", diff)
 		}
 	}

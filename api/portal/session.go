@@ -19,7 +19,7 @@ import (
 // that the form of the login is as protected as all others.
 type session struct {
 	Token   string    `json:"t,omitempty"` // of the project
-	Login   string    `json:"l,omitempty"` // without a project; leads to other projects
+	Login   string    `json:"l,omitempty"` // without a project; leads to other projects. Empty: there is no way to others
 	User    string    `json:"u,omitempty"` // name
 	Domain  string    `json:"d,omitempty"`
 	Project string    `json:"p,omitempty"` // id

@@ -55,7 +55,7 @@ func parsePages() map[string]*template.Template {
 	all := map[string]*template.Template{}
 	for _, name := range []string{
 		"message", "login", "projects", "clusters", "cluster", "create", "grow", "rebuild", "upgrade", "delete", "access",
-		"templates", "template", "quotas", "hosts",
+		"autoscale", "templates", "newtemplate", "template", "quotas", "hosts",
 	} {
 		all[name] = template.Must(template.Must(shared.Clone()).ParseFS(pageFiles, "pages/"+name+".html"))
 	}

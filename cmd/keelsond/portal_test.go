@@ -178,7 +178,7 @@ func (b *browser) hear(event any) {
 // do acts in the browser, with a deadline.
 func (b *browser) do(actions ...chromedp.Action) {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, time.Minute)
 	defer cancel()
 	// The first use starts the browser, which lives as long as its context.
 	if chromedp.FromContext(b.ctx).Target == nil {
@@ -315,7 +315,7 @@ func (b *browser) shows(text string) {
 // comes, there is no answer.
 func (b *browser) becomes(expression string) {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, time.Minute)
 	defer cancel()
 	for {
 		var yes bool
@@ -362,6 +362,7 @@ func TestThePortalInABrowser(t *testing.T) {
 	h := newHouse(t, builtIn(t))
 	b := h.browser()
 
+	b.open("/login?with=credential")
 	b.open("/login")
 	b.do(chromedp.SendKeys("#user", "demo"), chromedp.SendKeys("#password", "wrong\r"))
 	b.shows("Domain, user name or password is wrong.")
@@ -391,7 +392,7 @@ func TestThePortalInABrowser(t *testing.T) {
 	cluster := strings.TrimPrefix(strings.SplitN(b.where(), "?", 2)[0], h.url+"/portal")
 	b.open(cluster)
 	b.open("/clusters")
-	for _, page := range []string{"/access", "/grow", "/rebuild", "/upgrade", "/delete"} {
+	for _, page := range []string{"/access", "/grow", "/rebuild", "/upgrade", "/autoscale", "/delete"} {
 		b.open(cluster + page)
 	}
 
@@ -411,6 +412,14 @@ func TestThePortalInABrowser(t *testing.T) {
 	b.shows("The new size is on its way.")
 	b.shows("4 of 4 ready")
 
+	// Let it grow by itself, up to a bound that is no fewer nodes than there are.
+	b.do(chromedp.Navigate(h.url+"/portal"+cluster+"/autoscale"), chromedp.Click("[name=enabled]"), chromedp.SetValue("[id='max_node_count-0']", "1"), chromedp.Click("form.wizard button[type=submit]"))
+	b.becomes(`document.querySelector("[id='max_node_count-0-wrong']")`)
+	b.checked(cluster + "/autoscale-wrong")
+	b.do(chromedp.SetValue("[id='max_node_count-0']", "6"), chromedp.Click("form.wizard button[type=submit]"))
+	b.shows("The settings are kept.")
+	b.shows("Above 80 % reserved")
+
 	// Delete, which wants the name.
 	b.do(chromedp.Navigate(h.url+"/portal"+cluster+"/delete"), chromedp.SetValue("#confirm", "harbor"), chromedp.Click("button.danger"))
 	b.shows("Type the name of the cluster, harbour")
@@ -424,6 +433,13 @@ func TestThePortalInABrowser(t *testing.T) {
 	b.do(chromedp.Navigate(h.url+"/portal"+cluster), chromedp.WaitVisible("#password"))
 
 	b.login("admin", "wheelhouse")
+	b.open("/templates/new")
+	b.do(chromedp.SetValue("#name", "mine"), chromedp.Click("form.wizard button[type=submit]"))
+	b.becomes(`document.querySelector("#image_id-wrong")`)
+	b.checked("/templates/new-wrong")
+	b.do(chromedp.SetValue("#image_id", "keelson-node"), chromedp.SetValue("#labels", "team=crane"), chromedp.Click("#public"), chromedp.Click("form.wizard button[type=submit]"))
+	b.shows("Clusters can be made from it.")
+	b.shows("Label team")
 	b.open("/hosts")
 	b.shows("host-1")
 	if text := h.log.String(); strings.Contains(text, "foredeck") || strings.Contains(text, "wheelhouse") {
@@ -477,6 +493,10 @@ func (openDoor) token() *keystone.Token {
 
 func (o openDoor) Login(context.Context, keystone.User) (string, *keystone.Token, error) {
 	return "login", o.token(), nil
+}
+
+func (o openDoor) LoginWithCredential(context.Context, string, string) (string, *keystone.Token, error) {
+	return "token", o.token(), nil
 }
 
 func (o openDoor) Enter(context.Context, string, string) (string, *keystone.Token, error) {
@@ -572,9 +592,9 @@ func busyCloud() http.Handler {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(answer) })
 	}
 	mux.HandleFunc("GET /v1/clusters/harbour/events", func(w http.ResponseWriter, r *http.Request) {
-		answer := events
-		if r.URL.Query().Get("after") != "0" {
-			answer.Events = nil
+		answer := v1.Events{Events: slices.Clone(events.Events)}
+		if r.URL.Query().Get("sort_dir") == "desc" {
+			slices.Reverse(answer.Events)
 		}
 		_ = json.NewEncoder(w).Encode(answer)
 	})

@@ -94,18 +94,23 @@ func (a *app) nodesAction(verb, short, long string) *cobra.Command {
 func (a *app) eventsCommand() *cobra.Command {
 	var follow bool
 	var after int64
+	var last int
 	c := a.printing(&cobra.Command{
 		Use:   "events CLUSTER",
 		Short: "Tell what happened to a cluster",
 		Long: `Tell what happened to a cluster, the oldest first. With --follow, go on as it happens; that
 ends when the cluster is gone.`,
-		Example:           "  keelson events demo\n  keelson events demo --follow\n  keelson events demo -f json",
+		Example:           "  keelson events demo\n  keelson events demo --last 20\n  keelson events demo --follow\n  keelson events demo -f json",
 		Args:              oneArgument,
 		ValidArgsFunction: a.completeClusters,
 	})
 	c.Flags().BoolVar(&follow, "follow", false, "go on as it happens")
 	c.Flags().Int64Var(&after, "after", 0, "only events after the one with this id")
+	c.Flags().IntVar(&last, "last", 0, "only so many, the newest; at most 1000")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if c.Flags().Changed("last") && last < 1 {
+			return usage("--last %d: it is 1 or more", last)
+		}
 		if follow && a.format != "table" {
 			return usage("--follow prints lines, and does not go with -f %s", a.format)
 		}
@@ -113,7 +118,12 @@ ends when the cluster is gone.`,
 		if err != nil {
 			return err
 		}
-		past, err := s.events(c.Context(), args[0], after)
+		var past []v1.Event
+		if last > 0 {
+			past, err = s.newest(c.Context(), args[0], after, last)
+		} else {
+			past, err = s.events(c.Context(), args[0], after)
+		}
 		if err != nil {
 			return err
 		}

@@ -36,6 +36,10 @@ func TestNodesAndEvents(t *testing.T) {
 	if err := json.Unmarshal([]byte(p.must("events", "told", "-f", "json")), &events); err != nil || len(events) != strings.Count(past, "\n") {
 		t.Errorf("%d events as JSON (%v), and as lines\n%s", len(events), err, past)
 	}
+	if lines := strings.SplitAfter(past, "\n"); p.must("events", "told", "--last", "2") != strings.Join(lines[len(lines)-3:], "") {
+		t.Errorf("the last two of\n%sare\n%s", past, p.must("events", "told", "--last", "2"))
+	}
+	p.fails(2, "--last 0", "events", "told", "--last", "0")
 	p.fails(2, "--follow", "events", "told", "--follow", "-f", "json")
 
 	follow := p.command("events", "told", "--follow")
@@ -54,6 +58,27 @@ func TestNodesAndEvents(t *testing.T) {
 	if !strings.HasPrefix(out.String(), past) || !strings.Contains(out.String(), "DELETE_IN_PROGRESS") {
 		t.Errorf("what was followed is\n%s", &out)
 	}
+}
+
+// TestNodesAreMended, and made anew; and the cluster is told to grow by itself.
+func TestNodesAreMended(t *testing.T) {
+	p := somebody(t)
+	p.template("swarm", "node")
+	p.removed("mended")
+	p.must("create", "mended", "--template", "swarm", "--wait")
+	for range 2 {
+		p.must("repair", "mended", "--wait")
+		p.must("rebuild", "mended", "--node", "mended-worker-0", "--wait")
+		if got := p.must("autoscale", "mended", "on", "--max", "4", "--threshold", "70", "-f", "value", "-c", "enabled", "-c", "threshold_percent"); got != "true\n70\n" {
+			t.Errorf("autoscaling is %q", got)
+		}
+	}
+	if got := p.must("autoscale", "mended"); !strings.Contains(got, "at most 4 nodes") {
+		t.Errorf("autoscaling is\n%s", got)
+	}
+	p.must("autoscale", "mended", "off")
+	p.fails(1, "no node \"nobody\"", "rebuild", "mended", "--node", "nobody")
+	p.fails(1, "max_node_count", "autoscale", "mended", "--min", "0", "--max", "0")
 }
 
 // TestOtherServices know nothing of what is Keelson's own: then waiting looks

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -90,4 +91,12 @@ func (s *service) events(ctx context.Context, cluster string, after int64) ([]v1
 		all = append(all, page.Events...)
 		after = page.Events[len(page.Events)-1].ID
 	}
+}
+
+// newest are the last n events of the cluster after that id, the oldest first.
+func (s *service) newest(ctx context.Context, cluster string, after int64, n int) ([]v1.Event, error) {
+	var page v1.Events
+	_, err := s.act(ctx, http.MethodGet, cluster, fmt.Sprintf("events?sort_dir=desc&after=%d&limit=%d", after, n), nil, &page)
+	slices.Reverse(page.Events)
+	return page.Events, err
 }

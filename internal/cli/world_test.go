@@ -287,14 +287,19 @@ func somebodyElsewhere(t *testing.T) *person {
 func userOf(t *testing.T, c *cloud) *person {
 	t.Helper()
 	p := &person{T: t, cloud: c, home: t.TempDir()}
-	p.env = []string{
-		"HOME=" + p.home, "PATH=" + filepath.Dir(keelson) + ":" + os.Getenv("PATH"), "LANG=C.UTF-8", "TERM=xterm", "SHELL=/bin/bash",
-		"OS_AUTH_URL=" + p.cloud.keystone, "OS_USERNAME=demo", "OS_PASSWORD=demo", "OS_PROJECT_NAME=demo",
-		"OS_USER_DOMAIN_NAME=Default", "OS_PROJECT_DOMAIN_NAME=Default", "OS_REGION_NAME=RegionOne",
-	}
+	p.env = environment(c, p.home)
 	p.must("templates") // logged in
 	t.Cleanup(func() { p.cloud.seen() })
 	return p
+}
+
+// environment is that of the user demo of a cloud.
+func environment(c *cloud, home string) []string {
+	return []string{
+		"HOME=" + home, "PATH=" + filepath.Dir(keelson) + ":" + os.Getenv("PATH"), "LANG=C.UTF-8", "TERM=xterm", "SHELL=/bin/bash",
+		"OS_AUTH_URL=" + c.keystone, "OS_USERNAME=demo", "OS_PASSWORD=demo", "OS_PROJECT_NAME=demo",
+		"OS_USER_DOMAIN_NAME=Default", "OS_PROJECT_DOMAIN_NAME=Default", "OS_REGION_NAME=RegionOne",
+	}
 }
 
 // with is the same person with these variables: "NAME=value", or "NAME" for

@@ -266,6 +266,14 @@ func TestApplicationCredentials(t *testing.T) {
 		if got.ApplicationCredentialID != id || got.ProjectID != owner.ProjectID {
 			t.Errorf("%+v", got)
 		}
+		if _, _, err := client.LoginWithCredential(t.Context(), id, "not cred-secret"); !errors.Is(err, ErrLoginRefused) || strings.Contains(err.Error(), "cred-secret") {
+			t.Errorf("a wrong secret: %v", err)
+		}
+		if mine, who, err := client.LoginWithCredential(t.Context(), id, "cred-secret"); err != nil || who.ProjectID != owner.ProjectID || who.UserName != "admin" {
+			t.Errorf("a login with it: %+v, %v", who, err)
+		} else if _, _, err := client.Enter(t.Context(), mine, owner.ProjectID); !errors.Is(err, ErrLoginRefused) {
+			t.Errorf("a token of it gets another one: %v", err)
+		}
 		if status := remove(); status != http.StatusNoContent {
 			t.Errorf("delete: %d", status)
 		}

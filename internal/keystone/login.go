@@ -42,6 +42,16 @@ func (c *Client) Login(ctx context.Context, user User) (text string, token *Toke
 	}})
 }
 
+// LoginWithCredential gets a token for an application credential, and what it
+// stands for: the one project that the credential was made in. Nobody gets from
+// it to another one. ErrLoginRefused, ErrUnavailable.
+func (c *Client) LoginWithCredential(ctx context.Context, id, secret string) (text string, token *Token, err error) {
+	type object = map[string]any
+	return c.issue(ctx, object{"auth": object{"identity": object{
+		"methods": []string{"application_credential"}, "application_credential": object{"id": id, "secret": secret},
+	}}})
+}
+
 // Enter gets a token for a project from another one of the same user. It lives
 // no longer than the first. ErrLoginRefused, ErrUnavailable.
 func (c *Client) Enter(ctx context.Context, from, projectID string) (text string, token *Token, err error) {

@@ -163,6 +163,13 @@ func (s *Store) Events(ctx context.Context, clusterUUID string, after int64, lim
 	return events, failed("read the events", err)
 }
 
+// NewestEvents is like Events, but the newest come first.
+func (s *Store) NewestEvents(ctx context.Context, clusterUUID string, after int64, limit int) ([]model.Event, error) {
+	var events []model.Event
+	err := s.read(ctx).Where("cluster_id = ? AND id > ?", clusterUUID, after).Order("id DESC").Limit(limit).Find(&events).Error
+	return events, failed("read the newest events", err)
+}
+
 // LatestEvents returns the id of the last event of each of the clusters that
 // has any, and which of them are gone, in two queries.
 func (s *Store) LatestEvents(ctx context.Context, clusterUUIDs []string) (latest map[string]int64, gone map[string]bool, err error) {

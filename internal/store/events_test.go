@@ -70,6 +70,13 @@ func TestEventsTellTheStoryOfACluster(t *testing.T) {
 		if err != nil || len(rest) != 1 || rest[0].ID != events[5].ID {
 			t.Errorf("after %d comes %v, %v", events[4].ID, rest, err)
 		}
+		newest, err := s.NewestEvents(ctx, c.UUID, events[1].ID, 2)
+		if err != nil || len(newest) != 2 || newest[0].ID != events[6].ID || newest[1].ID != events[5].ID {
+			t.Errorf("the newest are %v, %v", newest, err)
+		}
+		if none, err := s.NewestEvents(ctx, c.UUID, events[6].ID, 2); err != nil || len(none) != 0 {
+			t.Errorf("newer than the newest are %v, %v", none, err)
+		}
 		latest, gone, err := s.LatestEvents(ctx, []string{c.UUID, "nobody"})
 		if err != nil || latest[c.UUID] != events[6].ID || gone[c.UUID] || !gone["nobody"] {
 			t.Errorf("the latest are %v, gone is %v, %v", latest, gone, err)
