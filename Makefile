@@ -44,6 +44,7 @@ demo-down: ## End the demo and leave nothing of it behind
 .PHONY: build
 build: ## Build the commands into bin/
 	$(GO) build -tags '$(GO_BUILD_TAGS)' -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/ ./cmd/...
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w' -o bin/ ./cmd/keelson-authz # for nodes, whatever their libc
 
 doc := $(DESTDIR)$(PREFIX)/share/doc/keelson
 .PHONY: install

@@ -195,8 +195,9 @@ func TestTemplates_4_2_Fields(t *testing.T) {
 		{"labels", map[string]any{}, [][2]any{
 			{object{"a": "x", "n": 1, "f": 1.5, "b": true}, map[string]any{"a": "x", "n": "1", "f": "1.5", "b": "True"}},
 			{object{"swarm_strategy": "spread random"}, map[string]any{"swarm_strategy": "spread random"}},
+			{object{"docker_refusals": false}, map[string]any{"docker_refusals": "False"}},
 			{nil, map[string]any{}},
-		}, append(labelled(), wrong{object{"swarm_strategy": "spread heaps"}, `swarm_strategy can not be "heaps"`},
+		}, append(labelled(), wrong{object{"swarm_strategy": "spread heaps"}, `swarm_strategy can not be "heaps"`}, wrong{object{"docker_refusals": "maybe"}, "docker_refusals"},
 			wrong{object{"host_traits": "CUSTOM_A, gpu"}, "gpu"}, wrong{object{"host_resource_class": "a b"}, "host_resource_class"})},
 		{"registry_enabled", false, [][2]any{{true, true}, {nil, false}}, flag()},
 		{"insecure_registry", nil, append(same("x", long), null), text(255)},

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/keelson/keelson/api/v1"
@@ -79,6 +80,11 @@ func checkLabels(l model.Labels) error {
 			if !slices.Contains(swarmStrategies, word) {
 				return badRequest("Invalid input for attribute \"labels\": swarm_strategy can not be %q: it is one of %s.", word, strings.Join(swarmStrategies, ", "))
 			}
+		}
+	}
+	if refusals, given := l["docker_refusals"]; given {
+		if _, err := strconv.ParseBool(refusals); err != nil {
+			return badRequest("Invalid input for attribute \"labels\": docker_refusals can not be %q: it is true or false.", refusals)
 		}
 	}
 	for _, trait := range strings.FieldsFunc(l["host_traits"], func(r rune) bool { return r == ',' || r == ' ' }) {

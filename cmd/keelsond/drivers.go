@@ -25,7 +25,9 @@ import (
 // inTree are the drivers that come with Keelson, by name. The fake driver
 // pretends to be Swarm, for machines whose hosts are simulated.
 var inTree = map[string]func(*config.Config) drivers.Driver{
-	"swarm":      func(*config.Config) drivers.Driver { return swarm.New(swarm.Options{}) },
+	"swarm": func(cfg *config.Config) drivers.Driver {
+		return swarm.New(swarm.Options{Refusals: cfg.Swarm.DockerRefusals})
+	},
 	"kubernetes": func(*config.Config) drivers.Driver { return kubernetes.New() },
 	"fake": func(cfg *config.Config) drivers.Driver {
 		return fake.New(fake.OpenCOE(filepath.Join(cfg.StatePath, "fake")), "fake", "swarm-mode", "swarm")

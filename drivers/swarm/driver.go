@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,12 +37,16 @@ type Options struct {
 	// DrainTimeout is how long a leaving node may take to hand its tasks
 	// over; then it is removed with those it still has. Default 30 s.
 	DrainTimeout time.Duration
+	// Refusals is whether nodes refuse, with a reason, what they can not do,
+	// in clusters whose labels do not say.
+	Refusals bool
 }
 
 // Driver makes Docker Swarms.
 type Driver struct {
 	dial         func(ctx context.Context, network, address string) (net.Conn, error)
 	drainTimeout time.Duration
+	refusals     bool
 }
 
 var _ drivers.Driver = (*Driver)(nil)
@@ -54,7 +59,7 @@ func New(o Options) *Driver {
 	if o.DrainTimeout == 0 {
 		o.DrainTimeout = 30 * time.Second
 	}
-	return &Driver{dial: o.Dial, drainTimeout: o.DrainTimeout}
+	return &Driver{dial: o.Dial, drainTimeout: o.DrainTimeout, refusals: o.Refusals}
 }
 
 // Info implements drivers.Driver. Magnum's swarm also takes the network driver
@@ -107,6 +112,11 @@ func validateLabels(labels map[string]string) error {
 			return fmt.Errorf("label swarm_strategy: %q is not one of %s", word, strings.Join(strategies, ", "))
 		}
 	}
+	if value, given := labels[labelRefusals]; given {
+		if _, err := strconv.ParseBool(value); err != nil {
+			return fmt.Errorf("label %s: %q is not true or false", labelRefusals, value)
+		}
+	}
 	return nil
 }
 
@@ -154,14 +164,14 @@ func (d *Driver) Run(ctx context.Context, job *drivers.Job, step drivers.Step) (
 		return services.Nodes.Delete(ctx, step.NodeID)
 	}
 	byNode := map[string]func(context.Context, *drivers.Job, *drivers.Node) (drivers.Outcome, error){
-		stepStart:   start,
+		stepStart:   d.start,
 		stepInit:    d.init,
 		stepJoin:    d.join,
 		stepDrain:   d.drain,
 		stepRemove:  d.remove,
 		stepRestore: d.restore,
 		stepEmpty:   d.empty,
-		stepRebuild: rebuild,
+		stepRebuild: d.rebuild,
 		stepReturn:  d.comeBack,
 		stepFill:    d.fill,
 	}

@@ -88,8 +88,8 @@ func (d *Driver) dispensable(ctx context.Context, job *drivers.Job, known member
 }
 
 // rebuild makes the node's root anew; what its engine keeps stays.
-func rebuild(ctx context.Context, job *drivers.Job, node *drivers.Node) (drivers.Outcome, error) {
-	files, err := nodeFiles(ctx, job, node)
+func (d *Driver) rebuild(ctx context.Context, job *drivers.Job, node *drivers.Node) (drivers.Outcome, error) {
+	files, err := d.nodeFiles(ctx, job, node)
 	if err != nil {
 		return drivers.Outcome{}, err
 	}

@@ -208,6 +208,30 @@ func TestDaemonConfig(t *testing.T) {
 	}
 }
 
+func TestRefusalsAreTheOperatorsUnlessTheClusterSays(t *testing.T) {
+	for _, tt := range []struct {
+		operator bool
+		label    string
+		want     bool
+	}{
+		{true, "", true},
+		{false, "", false},
+		{true, "False", false},
+		{false, "true", true},
+	} {
+		labels := map[string]string{}
+		if tt.label != "" {
+			labels["docker_refusals"] = tt.label
+		}
+		if got := New(Options{Refusals: tt.operator}).refuses(labels); got != tt.want {
+			t.Errorf("operator %v, label %q: %v", tt.operator, tt.label, got)
+		}
+	}
+	if err := validateLabels(map[string]string{"docker_refusals": "maybe"}); err == nil {
+		t.Error("docker_refusals=maybe is taken")
+	}
+}
+
 func TestProxyValuesAreQuotedForTheShell(t *testing.T) {
 	got := string(proxyEnvironment(&drivers.Template{HTTPProxy: "http://proxy:3128", NoProxy: "a'b; rm -rf /"}))
 	want := "export HTTP_PROXY='http://proxy:3128'\nexport NO_PROXY='a'\\''b; rm -rf /'\n"

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/keelson/keelson/drivers"
@@ -21,6 +22,13 @@ const (
 	certFile = "/etc/docker/server-cert.pem"
 	keyFile  = "/etc/docker/server-key.pem"
 )
+
+// refusalsFile has the node image start dockerd with the authorization plugin
+// keelson-authz, if it is an image that has it.
+const refusalsFile = "/etc/keelson/refusals"
+
+// labelRefusals is the label of a cluster that switches them on or off.
+const labelRefusals = "docker_refusals"
 
 // Engine labels that every node carries. Tenants may place by them:
 // "docker service create --placement-pref spread=engine.labels.keelson.host".
@@ -42,8 +50,8 @@ func certificates(ctx context.Context, job *drivers.Job) (drivers.Outcome, error
 }
 
 // start makes the node.
-func start(ctx context.Context, job *drivers.Job, node *drivers.Node) (drivers.Outcome, error) {
-	files, err := nodeFiles(ctx, job, node)
+func (d *Driver) start(ctx context.Context, job *drivers.Job, node *drivers.Node) (drivers.Outcome, error) {
+	files, err := d.nodeFiles(ctx, job, node)
 	if err != nil {
 		return drivers.Outcome{}, err
 	}
@@ -51,7 +59,7 @@ func start(ctx context.Context, job *drivers.Job, node *drivers.Node) (drivers.O
 }
 
 // nodeFiles are all that the node's Docker Engine needs to come up by itself.
-func nodeFiles(ctx context.Context, job *drivers.Job, node *drivers.Node) ([]drivers.File, error) {
+func (d *Driver) nodeFiles(ctx context.Context, job *drivers.Job, node *drivers.Node) ([]drivers.File, error) {
 	address, err := netip.ParseAddr(node.Address)
 	if err != nil {
 		return nil, fault.Permanent(err, "node %s has no address", node.Name)
@@ -77,7 +85,19 @@ func nodeFiles(ctx context.Context, job *drivers.Job, node *drivers.Node) ([]dri
 	if env := proxyEnvironment(&job.Template); env != nil {
 		files = append(files, drivers.File{Path: "/etc/default/docker", Mode: 0o600, Content: env})
 	}
+	if d.refuses(job.Cluster.Labels) {
+		files = append(files, drivers.File{Path: refusalsFile, Mode: 0o644, Content: []byte("# dockerd asks keelson-authz.\n")})
+	}
 	return files, nil
+}
+
+// refuses tells whether the nodes of a cluster with these labels refuse, with a
+// reason, what they can not do.
+func (d *Driver) refuses(labels map[string]string) bool {
+	if on, err := strconv.ParseBool(labels[labelRefusals]); err == nil {
+		return on
+	}
+	return d.refusals
 }
 
 // daemon is dockerd's configuration file.

@@ -113,7 +113,7 @@ func (a *app) root() *cobra.Command {
 		}
 	}
 	group("clusters", a.createCommand(), a.listCommand(), a.getCommand(), a.nodesCommand(), a.eventsCommand(), a.deleteCommand())
-	group("change", a.growCommand(), a.resizeCommand(), a.autoscaleCommand(), a.rebuildCommand(), a.repairCommand(), a.upgradeCommand())
+	group("change", a.growCommand(), a.resizeCommand(), a.autoscaleCommand(), a.rebuildCommand(), a.repairCommand(), a.upgradeCommand(), a.rotateAuthorityCommand())
 	group("use", a.credentialsCommand(), a.envCommand())
 	group("more", a.templatesCommand(), a.quotasCommand(), a.versionCommand())
 	root.AddCommand(a.referenceCommand())

@@ -38,6 +38,7 @@ type Config struct {
 	OsloPolicy        OsloPolicy
 	Conductor         Conductor
 	Drivers           Drivers
+	Swarm             Swarm
 	Ironic            Ironic
 	Hosts             Hosts
 	Network           Network
@@ -70,6 +71,7 @@ func (c *Config) groups() []*group {
 		c.OsloPolicy.declare(),
 		c.Conductor.declare(),
 		c.Drivers.declare(),
+		c.Swarm.declare(),
 		c.Ironic.declare(),
 		c.Hosts.declare(),
 		c.Network.declare(),

@@ -75,6 +75,7 @@ func TestDefaultsAreSound(t *testing.T) {
 	equal(t, "create_timeout", c.Conductor.CreateTimeout, time.Hour)
 	equal(t, "term_of_validity", c.X509.TermOfValidity, 1825*24*time.Hour)
 	equal(t, "drivers", c.Drivers.Enabled, []string{"swarm", "kubernetes"})
+	equal(t, "docker_refusals", c.Swarm.DockerRefusals, true)
 	equal(t, "master key", c.X509.MasterKeyFile, "/var/lib/keelson/master.key")
 	flavor, ok := c.Flavors.Flavor("")
 	equal(t, "flavor", flavor, Flavor{"keelson.standard", 2, 4096, 20})

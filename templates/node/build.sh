@@ -16,6 +16,12 @@
 # the host was made from it. Prints the name of the tree on stdout; with -n it
 # does nothing else.
 #
+# Environment:
+#	KEELSON_AUTHZ   the program keelson-authz to put into the tree, which has to
+#	                be linked statically; "none" for a tree without. By default it
+#	                is made from the sources around this directory or, where there
+#	                are none, taken from where it is installed.
+#
 # Needs root, debootstrap and the machine's own apt configuration (mirror and
 # proxy are taken from there).
 set -eu
@@ -43,6 +49,7 @@ digest_of_recipe() {
 		echo "$SUITE $(dpkg --print-architecture)"
 		find build.sh packages root -type f -print | LC_ALL=C sort | xargs sha256sum
 		find root -type f -perm -u+x -print | LC_ALL=C sort
+		if [ "$authz" != none ]; then sha256sum <"$authz"; fi
 	) | sha256sum | cut -c1-12
 }
 
@@ -69,6 +76,26 @@ chroot_apt() {
 		-o Acquire::Retries=3 -o APT::Install-Recommends=false "$@"
 }
 
+# authz_program prints the path of keelson-authz, or "none".
+authz_program() {
+	if [ "${KEELSON_AUTHZ:-}" ]; then
+		echo "$KEELSON_AUTHZ"
+	elif [ -e "$recipe/../../cmd/keelson-authz" ] && command -v "${GO:-go}" >/dev/null; then
+		# The same bytes wherever the sources lie.
+		(cd "$recipe/../.." && CGO_ENABLED=0 "${GO:-go}" build -trimpath -buildvcs=false -ldflags '-s -w' -o "$made/keelson-authz" ./cmd/keelson-authz) >&2 &&
+			echo "$made/keelson-authz"
+	else
+		PATH="$recipe/../../../../bin:$PATH" command -v keelson-authz
+	fi
+}
+
+made=$(mktemp -d "${TMPDIR:-/tmp}/keelson-authz.XXXXXX")
+trap 'rm -rf "$made"' EXIT
+trap 'exit 1' HUP INT TERM
+authz=$(authz_program) || {
+	say "keelson-authz is not here: install it, name it in KEELSON_AUTHZ, or say KEELSON_AUTHZ=none for nodes that refuse without a reason"
+	exit 1
+}
 target=$NAME-$(digest_of_recipe)
 if [ $only_name ]; then
 	echo "$target"
@@ -89,8 +116,7 @@ if [ ! -d "$images/$target" ]; then
 	mirror=${mirror:-http://deb.debian.org/debian}
 	rm -rf "$images"/.build.*
 	work=$(mktemp -d "$images/.build.XXXXXX")
-	trap 'rm -rf "$work"' EXIT
-	trap 'exit 1' HUP INT TERM
+	trap 'rm -rf "$work" "$made"' EXIT
 	tree=$work/root
 
 	say "building $target from $mirror"
@@ -118,8 +144,12 @@ if [ ! -d "$images/$target" ]; then
 	cp -R "$recipe/root/." "$tree/"
 	find "$tree/etc/keelson" "$tree/usr/sbin/keelson-init" -type f -exec chmod 755 {} +
 	mkdir -p "$tree/etc/docker"
+	if [ "$authz" != none ]; then
+		install -m 755 "$authz" "$tree/usr/sbin/keelson-authz"
+	fi
 	# runsv keeps its pipes where a restart empties them.
 	ln -s /run/runit/dockerd "$tree/etc/keelson/service/dockerd/supervise"
+	ln -s /run/runit/authz "$tree/etc/keelson/service/authz/supervise"
 	ln -s /run/runit/dockerd-log "$tree/etc/keelson/service/dockerd/log/supervise"
 
 	# What each node gets of its own, and what nobody reads.

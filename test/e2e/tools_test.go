@@ -120,7 +120,9 @@ func TestDockersOwnToolsOverTheBundle(t *testing.T) {
 	if len(addresses) != 2 {
 		t.Fatalf("nodes have the addresses %v, want two", addresses)
 	}
-	u.sh("tar --directory=/ --create --file=busybox.tar bin/busybox")
+	// With the directory: Docker makes one that the archive leaves out with mode
+	// 0600, which nobody without capabilities can look into.
+	u.sh("mkdir -p image/bin && cp /bin/busybox image/bin && tar --directory=image --owner=0 --group=0 --create --file=busybox.tar bin")
 	for _, a := range addresses {
 		u.sh(env + "docker -H tcp://" + a + ":2376 import --change 'ENV PATH=/bin' --change 'CMD [\"busybox\", \"sh\"]' busybox.tar raw >/dev/null && " +
 			"printf 'FROM raw\\nRUN [\"busybox\", \"--install\", \"-s\", \"/bin\"]\\n' | docker -H tcp://" + a + ":2376 build -q -t busybox - >/dev/null")
@@ -163,6 +165,8 @@ func TestDockersOwnToolsOverTheBundle(t *testing.T) {
 		})
 	}
 
+	t.Run("refusals", func(t *testing.T) { u.in(t).refused(env) })
+
 	t.Run("docker stack deploy", func(t *testing.T) {
 		u := u.in(t)
 		u.sh(env + "docker stack deploy --resolve-image never -c docker-compose.yml stack 2>&1")
@@ -177,6 +181,53 @@ func TestDockersOwnToolsOverTheBundle(t *testing.T) {
 		u.sh(env + "docker stack rm stack 2>&1")
 		u.becomes("", env+"docker ps -q --filter label=com.docker.stack.namespace=stack")
 	})
+
+	t.Run("docker rm -f of everything", func(t *testing.T) { u.in(t).swept(env, addresses) })
+}
+
+// refused wants the node's Docker to refuse what it can not do, and to say why.
+func (u *user) refused(env string) {
+	u.Helper()
+	u.sh(env + "docker run --detach --name there busybox sleep 1000000")
+	for script, code := range map[string]string{
+		"docker run --rm --privileged busybox true":                                                  "KEELSON-1001",
+		"docker exec --privileged there true":                                                        "KEELSON-1001",
+		"docker run --rm -v /etc:/host busybox true":                                                 "KEELSON-1002",
+		"docker volume create -o type=none -o o=bind -o device=/etc bad":                             "KEELSON-1002",
+		"docker service create --quiet --mount type=bind,src=/etc,dst=/host --name bad busybox true": "KEELSON-1002",
+		"docker run --rm --cap-add SYS_ADMIN busybox true":                                           "KEELSON-1003",
+		"docker run --rm --security-opt seccomp=unconfined busybox true":                             "KEELSON-1000",
+		"docker run --rm --security-opt systempaths=unconfined busybox true":                         "KEELSON-1000",
+		"docker run --rm --ipc=host busybox true":                                                    "KEELSON-1006",
+		"docker run --rm --pid=host busybox true":                                                    "KEELSON-1007",
+		"docker run --rm --device /dev/null busybox true":                                            "KEELSON-1008",
+	} {
+		out, err := u.try(env + script + " 2>&1")
+		if err == nil || !strings.Contains(out, code) || !strings.Contains(out, "Instead: ") {
+			u.Errorf("%s: %v, want %s and the remedy\n%s", script, err, code, out)
+		}
+	}
+	// What Carina allowed is allowed.
+	u.sh(env + "docker run --rm --net=host --cap-drop ALL --security-opt no-new-privileges -v /var/lib/docker:/docker:ro -v /var/run/docker.sock:/var/run/docker.sock busybox ls /var/run/docker.sock")
+}
+
+// swept removes all that the user sees on all nodes, and wants the cluster to
+// be as good as before.
+func (u *user) swept(env string, addresses []string) {
+	u.Helper()
+	u.sh(env + "docker service create --detach --quiet --no-resolve-image --name old --mode global busybox sleep 1000000")
+	u.becomes("2", env+"docker service ps old --filter desired-state=running --format '{{.CurrentState}}' | grep -c Running")
+	u.sh(env + "for a in " + strings.Join(addresses, " ") + `; do
+			export DOCKER_HOST=tcp://$a:2376
+			ids=$(docker ps -aq); [ -z "$ids" ] || docker rm -f $ids
+		done
+		source bundle/docker.env; docker service rm $(docker service ls -q)`)
+	u.becomes("0", "(for a in "+strings.Join(addresses, " ")+"; do "+env+"docker -H tcp://$a:2376 ps -aq; done) | wc -l")
+	u.sh("for a in " + strings.Join(addresses, " ") + "; do " + env + "docker -H tcp://$a:2376 network prune -f; docker -H tcp://$a:2376 volume prune -f; done")
+	u.sh(env + "docker network create --driver overlay --attachable anew; docker service create --detach --quiet --no-resolve-image --name anew --network anew --endpoint-mode dnsrr --mode global busybox sleep 1000000")
+	u.becomes("2", env+"docker service ps anew --filter desired-state=running --format '{{.CurrentState}}' | grep -c Running")
+	u.becomes("Ready\nReady", env+"docker node ls --format '{{.Status}}'")
+	u.sh(env + "docker service rm anew; docker image inspect busybox")
 }
 
 // in is the same user for a subtest.

@@ -21,6 +21,7 @@ import (
 func TestWalls(t *testing.T) {
 	s := newScene(t)
 	t.Run("kernel", func(t *testing.T) { testKernel(t, s) })
+	t.Run("refusals", func(t *testing.T) { testRefusals(t, s) })
 	t.Run("network", func(t *testing.T) { testNetwork(t, s) })
 	t.Run("resources", func(t *testing.T) { testResources(t, s) })
 	t.Run("host", func(t *testing.T) { testHost(t, s) })
