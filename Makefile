@@ -21,7 +21,7 @@ PROTOC_GO   := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
 PROTOC_GRPC := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 
 # For the scripts below test/.
-export GO GO_BUILD_TAGS PKG
+export GO GO_BUILD_TAGS PKG BENCH KEELSON_BENCH_REQUESTS
 export GOTESTSUM := $(GO) run gotest.tools/gotestsum@v1.13.0
 export CGO_ENABLED := 1
 
@@ -168,7 +168,11 @@ plugin-kills: ## A driver's process killed in the middle of each of 100 creates 
 ##@ Measure
 
 .PHONY: bench
-bench: ## The packages' benchmarks
+bench: build ## The API beside a bare net/http service, up to 100,000 clusters (BENCH=-quick: a first look; root)
+	@test/run bench-api
+
+.PHONY: bench-go
+bench-go: ## The packages' benchmarks
 	$(GO) test -tags '$(GO_BUILD_TAGS)' -run '^$$' -bench . -benchmem $(or $(PKG),./...)
 
 .PHONY: bench-plugin

@@ -58,16 +58,16 @@ var clusterPatchRules = patchRules{
 var clusterPatchable = []string{"node_count", "health_status", "health_status_reason"}
 
 func (a *API) listClusters(c *call) (response, error) {
-	clusters, page, err := a.clusterPage(c)
+	page, err := a.permittedPage(c)
 	if err != nil {
 		return response{}, err
 	}
-	groups, err := a.Store.NodeGroups(c.Context(), uuids(clusters)...)
+	clusters, err := a.Store.ClusterSummaries(c.Context(), c.scope(), page)
 	if err != nil {
 		return response{}, err
 	}
-	body := v1.ClusterSummaries{Clusters: each(clusters, func(cluster *model.Cluster) v1.ClusterSummary {
-		return c.renderClusterSummary(cluster, groups[cluster.UUID])
+	body := v1.ClusterSummaries{Clusters: each(clusters, func(s *store.ClusterSummary) v1.ClusterSummary {
+		return c.renderClusterSummary(&s.Cluster, s.Masters, s.Workers)
 	})}
 	if n := len(clusters); n > 0 {
 		body.Next = c.next(c.route.path, page, n, clusters[n-1].UUID)
@@ -91,12 +91,18 @@ func (a *API) listClustersInDetail(c *call) (response, error) {
 	return ok(body), nil
 }
 
-func (a *API) clusterPage(c *call) ([]model.Cluster, store.Page, error) {
+// permittedPage is the page of clusters that is asked for.
+func (a *API) permittedPage(c *call) (store.Page, error) {
 	page, err := a.page(c)
 	if err != nil {
-		return nil, page, err
+		return page, err
 	}
-	if err := c.authorize(c.self()); err != nil {
+	return page, c.authorize(c.self())
+}
+
+func (a *API) clusterPage(c *call) ([]model.Cluster, store.Page, error) {
+	page, err := a.permittedPage(c)
+	if err != nil {
 		return nil, page, err
 	}
 	clusters, err := a.Store.ListClusters(c.Context(), c.scope(), page)
@@ -106,25 +112,13 @@ func (a *API) clusterPage(c *call) ([]model.Cluster, store.Page, error) {
 // clusterDetails renders clusters in full, with three queries however many
 // there are.
 func (a *API) clusterDetails(c *call, clusters []model.Cluster) ([]v1.Cluster, error) {
-	ids := uuids(clusters)
-	groups, err := a.Store.NodeGroups(c.Context(), ids...)
-	if err != nil {
-		return nil, err
-	}
-	nodes, err := a.Store.Nodes(c.Context(), ids...)
-	if err != nil {
-		return nil, err
-	}
-	templates, err := a.Store.TemplatesByID(c.Context(), templateIDs(clusters))
+	parts, err := a.Store.ClusterParts(c.Context(), uuids(clusters)...)
 	if err != nil {
 		return nil, err
 	}
 	return each(clusters, func(cluster *model.Cluster) v1.Cluster {
-		var templateLabels model.Labels
-		if t := templates[cluster.TemplateID]; t != nil {
-			templateLabels = t.Labels
-		}
-		return c.renderCluster(cluster, templateLabels, groups[cluster.UUID], nodes[cluster.UUID])
+		of := parts[cluster.UUID]
+		return c.renderCluster(cluster, of.TemplateLabels, of.Groups, of.Nodes)
 	}), nil
 }
 
@@ -133,24 +127,13 @@ func (a *API) showCluster(c *call) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	groups, err := a.Store.NodeGroups(c.Context(), cluster.UUID)
+	parts, err := a.Store.ClusterParts(c.Context(), cluster.UUID)
 	if err != nil {
 		return response{}, err
 	}
-	nodes, err := a.Store.Nodes(c.Context(), cluster.UUID)
-	if err != nil {
-		return response{}, err
-	}
-	templates, err := a.Store.TemplatesByID(c.Context(), []string{cluster.TemplateID})
-	if err != nil {
-		return response{}, err
-	}
-	var templateLabels model.Labels
-	if t := templates[cluster.TemplateID]; t != nil {
-		templateLabels = t.Labels
-	}
-	body := c.renderCluster(cluster, templateLabels, groups[cluster.UUID], nodes[cluster.UUID])
-	body.Faults = faults(cluster, groups[cluster.UUID])
+	of := parts[cluster.UUID]
+	body := c.renderCluster(cluster, of.TemplateLabels, of.Groups, of.Nodes)
+	body.Faults = faults(cluster, of.Groups)
 	return ok(body), nil
 }
 
@@ -540,22 +523,7 @@ func uuids(clusters []model.Cluster) []string {
 	return each(clusters, func(c *model.Cluster) string { return c.UUID })
 }
 
-// templateIDs names each template of the clusters once.
-func templateIDs(clusters []model.Cluster) []string {
-	ids := each(clusters, func(c *model.Cluster) string { return c.TemplateID })
-	slices.Sort(ids)
-	return slices.Compact(ids)
-}
-
-func (c *call) renderClusterSummary(cluster *model.Cluster, groups []model.NodeGroup) v1.ClusterSummary {
-	masters, workers := 0, 0
-	for i := range groups {
-		if groups[i].Master() {
-			masters += groups[i].NodeCount
-		} else {
-			workers += groups[i].NodeCount
-		}
-	}
+func (c *call) renderClusterSummary(cluster *model.Cluster, masters, workers int) v1.ClusterSummary {
 	return v1.ClusterSummary{
 		UUID:              cluster.UUID,
 		Name:              cluster.Name,
@@ -578,8 +546,16 @@ func (c *call) renderClusterSummary(cluster *model.Cluster, groups []model.NodeG
 func (c *call) renderCluster(cluster *model.Cluster, templateLabels model.Labels, groups []model.NodeGroup, nodes []model.Node) v1.Cluster {
 	master := func(n *model.Node) bool { return n.Master() }
 	worker := func(n *model.Node) bool { return !n.Master() }
+	masters, workers := 0, 0
+	for i := range groups {
+		if groups[i].Master() {
+			masters += groups[i].NodeCount
+		} else {
+			workers += groups[i].NodeCount
+		}
+	}
 	return v1.Cluster{
-		ClusterSummary:     c.renderClusterSummary(cluster, groups),
+		ClusterSummary:     c.renderClusterSummary(cluster, masters, workers),
 		StatusReason:       cluster.StatusReason,
 		HealthStatusReason: present(cluster.HealthStatusReason),
 		DiscoveryURL:       cluster.DiscoveryURL,

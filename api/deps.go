@@ -100,6 +100,8 @@ type Store interface {
 	TemplatesByID(ctx context.Context, uuids []string) (map[string]*model.ClusterTemplate, error)
 
 	ListClusters(ctx context.Context, scope store.Scope, page store.Page) ([]model.Cluster, error)
+	ClusterSummaries(ctx context.Context, scope store.Scope, page store.Page) ([]store.ClusterSummary, error)
+	ClusterParts(ctx context.Context, clusterUUIDs ...string) (map[string]*store.ClusterParts, error)
 	Cluster(ctx context.Context, scope store.Scope, ident string) (*model.Cluster, error)
 	NodeGroups(ctx context.Context, clusterUUIDs ...string) (map[string][]model.NodeGroup, error)
 	Nodes(ctx context.Context, clusterUUIDs ...string) (map[string][]model.Node, error)

@@ -433,7 +433,7 @@ func TestLists_3_6_TakeAConstantNumberOfQueries(t *testing.T) {
 		w := newWorld(t, s, func(c *api.Config, _ *api.Deps) { c.MaxClusters = 1000 })
 		w.ready()
 		want := map[string]int64{
-			"/v1/clusters": 2, "/v1/clusters/detail": 4, "/v1/clusters/{ident}/nodegroups": 2,
+			"/v1/clusters": 1, "/v1/clusters/detail": 4, "/v1/clusters/{ident}/nodegroups": 2,
 			"/v1/clustertemplates": 1, "/v1/clustertemplates/detail": 1,
 			"/v1/bays": 2, "/v1/bays/detail": 4, "/v1/baymodels": 1, "/v1/baymodels/detail": 1,
 			"/v1/federations": 0, "/v1/federations/detail": 0, "/v1/quotas": 1, "/v1/mservices": 1,

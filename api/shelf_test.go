@@ -146,6 +146,18 @@ func (s *shelf) ListClusters(_ context.Context, _ store.Scope, page store.Page) 
 	return list(page, s.cluster)
 }
 
+func (s *shelf) ClusterSummaries(_ context.Context, _ store.Scope, page store.Page) ([]store.ClusterSummary, error) {
+	return list(page, store.ClusterSummary{Cluster: s.cluster, Masters: 1, Workers: 2})
+}
+
+func (s *shelf) ClusterParts(_ context.Context, clusterUUIDs ...string) (map[string]*store.ClusterParts, error) {
+	parts := make(map[string]*store.ClusterParts, len(clusterUUIDs))
+	for _, id := range clusterUUIDs {
+		parts[id] = &store.ClusterParts{Groups: s.groups, TemplateLabels: s.template.Labels}
+	}
+	return parts, nil
+}
+
 func (s *shelf) Cluster(_ context.Context, _ store.Scope, ident string) (*model.Cluster, error) {
 	switch ident {
 	case "c", s.cluster.UUID:

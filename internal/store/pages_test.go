@@ -122,6 +122,8 @@ func TestListsTakeAConstantNumberOfQueries(t *testing.T) {
 				"TemplatesByID": func() error { _, err := s.TemplatesByID(t.Context(), templates); return err },
 				"ListClusters":  func() error { _, err := s.ListClusters(t.Context(), everything, store.Page{}); return err },
 				"a page":        func() error { _, err := s.ListClusters(t.Context(), everything, page); return err },
+				"summaries":     func() error { _, err := s.ClusterSummaries(t.Context(), everything, page); return err },
+				"ClusterParts":  func() error { _, err := s.ClusterParts(t.Context(), uuids...); return err },
 				"NodeGroups":    func() error { _, err := s.NodeGroups(t.Context(), uuids...); return err },
 				"Nodes":         func() error { _, err := s.Nodes(t.Context(), uuids...); return err },
 				"ListQuotas":    func() error { _, err := s.ListQuotas(t.Context(), "", true, store.Page{}); return err },
@@ -151,8 +153,11 @@ func TestListsTakeAConstantNumberOfQueries(t *testing.T) {
 		}
 		for name, n := range many {
 			want := 1
-			if name == "a page" {
+			switch name {
+			case "a page", "summaries":
 				want = 2 // the marker
+			case "ClusterParts":
+				want = 3 // groups, nodes, templates
 			}
 			if n != want {
 				t.Errorf("%s takes %d queries", name, n)
