@@ -166,7 +166,7 @@ func (s *site) manyRequests(ctx context.Context) error {
 	if most >= 80 {
 		verdict = "MISSES"
 	}
-	fmt.Printf("\nafter %d more requests in %.0f s: %.0f MiB in memory, %.0f at most, %.0f before (%s 80 MB)\n", s.requests, loaded.elapsed.Seconds(), now, most, before, verdict)
+	fmt.Printf("\nafter %d more requests in %.0f s: %.0f MB in memory, %.0f at most, %.0f before (%s 80 MB)\n", s.requests, loaded.elapsed.Seconds(), now, most, before, verdict)
 	fmt.Printf("goroutines %d, before %d; open files and connections %d, before %d (the database's pool keeps up to 16)\n", left, goroutines, filesLeft, files)
 	return nil
 }

@@ -147,7 +147,7 @@ func (s *server) line(ctx context.Context, profile, word string) (float64, error
 	return strconv.ParseFloat(strings.TrimSpace(number), 64)
 }
 
-// memory is what the process has in memory, in MiB: now and at most.
+// memory is what the process has in memory, in MB: now and at most.
 func (s *server) memory() (now, most float64, err error) {
 	file, err := os.Open(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
 	if err != nil {
@@ -164,9 +164,9 @@ func (s *server) memory() (now, most float64, err error) {
 			return 0, 0, err
 		}
 		if words[0] == "VmRSS:" {
-			now = kib / 1024
+			now = kib * 1024 / 1e6
 		} else {
-			most = kib / 1024
+			most = kib * 1024 / 1e6
 		}
 	}
 	return now, most, nil
