@@ -229,7 +229,7 @@ func (r *remote) away(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return fmt.Errorf("driver %s: %w", r.info.Name, ctx.Err())
-	case ctx.Err() != nil:
+	case ctx.Err() != nil, status.Code(err) == codes.DeadlineExceeded: // gRPC may see it a moment before ctx does
 		return fault.Temporary(err, "the driver %s did not answer in time", r.info.Name)
 	}
 	return fault.Temporary(err, "the driver %s has broken off its work", r.info.Name)
