@@ -4,6 +4,7 @@ package conductor_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -852,6 +853,45 @@ func TestDrainingHostStaysWhenItIsWanted(t *testing.T) {
 	if asked := y.typed.Requests(); len(asked) > 0 {
 		t.Errorf("Ironic was asked: %v", asked)
 	}
+}
+
+// What the operator drains stays as it is until the operator says more.
+func TestHostThatTheOperatorDrains(t *testing.T) {
+	y := typedYard(t, ironictest.Options{})
+	y.machine("bm1")
+	y.options.MinSpare, y.options.MaxHosts = 1, 1
+	pool := y.hostPool()
+	y.keepUntil([]string{"ready"}, pool)
+	y.options.MinSpare = 0
+	y.now = func() time.Time { return time.Now().Add(time.Hour) } // empty for long
+	pool = y.hostPool()
+	y.must(y.store.DrainHost(t.Context(), y.only().UUID, "new fan"))
+	for range 3 {
+		y.must(pool.KeepOnce(t.Context()))
+	}
+	if h := y.only(); h.State != model.HostDraining || *h.Reason != "new fan" {
+		t.Errorf("%+v", h)
+	}
+	w := y.world()
+	w.pool.Keep = time.Hour
+	w.conduct()
+	_, create := w.create("demo", 1, 0)
+	if op := w.ended(create.UUID); op.State != model.OpFailed || !strings.Contains(w.reason(op.ClusterID), "no capacity") {
+		t.Errorf("a create ended %s: %s", op.State, w.reason(op.ClusterID))
+	}
+	y.must(y.store.UndrainHost(t.Context(), y.only().UUID))
+	_, create = w.create("next", 1, 0)
+	if op := w.ended(create.UUID); op.State != model.OpDone {
+		t.Errorf("once it is back, a create ended %s: %s", op.State, w.reason(op.ClusterID))
+	}
+	if err := y.store.ReleaseHost(t.Context(), y.only().UUID); !errors.Is(err, store.ErrInUse) {
+		t.Errorf("released with a node: %v", err)
+	}
+	remove, err := w.store.DeleteCluster(t.Context(), create.ClusterID, store.NewOperation{})
+	y.must(err)
+	w.ended(remove.UUID)
+	y.must(y.store.ReleaseHost(t.Context(), y.only().UUID))
+	y.keepUntil([]string{}, y.hostPool())
 }
 
 func TestDeploymentThatDoesNotEnd(t *testing.T) {

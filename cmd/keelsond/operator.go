@@ -174,10 +174,14 @@ func hostCommand(load loader) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			nodes, err := s.NodesPerHost(cmd.Context())
+			if err != nil {
+				return err
+			}
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			_, err = fmt.Fprintln(w, "NAME\tSTATE\tVCPUS\tMEMORY MIB\tDISK GIB\tCLASS\tFAILURES\tIRONIC NODE\tREASON")
+			_, err = fmt.Fprintln(w, "NAME\tSTATE\tNODES\tVCPUS\tMEMORY MIB\tDISK GIB\tCLASS\tFAILURES\tIRONIC NODE\tREASON")
 			for _, h := range hosts {
-				_, e := fmt.Fprintf(w, "%s\t%s\t%d/%d\t%d/%d\t%d/%d\t%s\t%d\t%s\t%s\n", h.Name, h.State, h.UsedVCPUs, h.TotalVCPUs,
+				_, e := fmt.Fprintf(w, "%s\t%s\t%d\t%d/%d\t%d/%d\t%d/%d\t%s\t%d\t%s\t%s\n", h.Name, h.State, nodes[h.UUID], h.UsedVCPUs, h.TotalVCPUs,
 					h.UsedMemoryMiB, h.TotalMemoryMiB, h.UsedDiskGiB, h.TotalDiskGiB, orDash(&h.ResourceClass), h.Failures, orDash(h.IronicNodeID), orDash(h.Trouble()))
 				err = errors.Join(err, e)
 			}
@@ -193,7 +197,7 @@ func hostCommand(load loader) *cobra.Command {
 			return errors.Join(err, w.Flush())
 		}),
 	}
-	cmd.AddCommand(add, list, hostRemoveCommand(load), hostUserDataCommand(load))
+	cmd.AddCommand(add, list, hostDrainCommand(load), hostUndrainCommand(load), hostReleaseCommand(load), hostRemoveCommand(load), hostUserDataCommand(load))
 	return cmd
 }
 
@@ -207,25 +211,21 @@ func hostRemoveCommand(load loader) *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withStore(load, func(cmd *cobra.Command, s *store.Store, _ *config.Config) error {
-				hosts, err := s.Hosts(cmd.Context())
+				host, err := hostNamed(cmd.Context(), s, args[0])
 				if err != nil {
 					return err
 				}
-				i := slices.IndexFunc(hosts, func(h model.Host) bool { return h.Name == args[0] })
-				switch {
-				case i < 0:
-					return fmt.Errorf("there is no host %s", args[0])
-				case hosts[i].IronicNodeID != nil || hosts[i].State == model.HostEnrolled:
-					return fmt.Errorf("host %s is Ironic's: it goes back by itself when it has no nodes", args[0])
+				if host.IronicNodeID != nil || host.State == model.HostEnrolled {
+					return fmt.Errorf("host %s is Ironic's: `keelsond host release` gives it back", host.Name)
 				}
-				err = s.RemoveHost(cmd.Context(), hosts[i].UUID)
+				err = s.RemoveHost(cmd.Context(), host.UUID)
 				if errors.Is(err, store.ErrInUse) {
-					return fmt.Errorf("host %s has nodes: delete their clusters, or wait until they are replaced", args[0])
+					return fmt.Errorf("host %s has nodes: delete their clusters, or wait until they are replaced", host.Name)
 				}
 				if err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "host %s is forgotten\n", args[0])
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "host %s is forgotten\n", host.Name)
 				return err
 			})(cmd, args)
 		},

@@ -28,6 +28,7 @@ var (
 	ErrBadMarker    = errors.New("no such marker")              // unknown, or not visible in the scope
 	ErrSuperseded   = errors.New("the operation is not owned")  // the lease was lost, or the operation has ended
 	ErrOperation    = errors.New("not possible with this operation")
+	ErrHostState    = errors.New("not possible with this host")
 	ErrNotClaimable = errors.New("the operation cannot be claimed") // owned, not due, ended, or an earlier one is unfinished
 	ErrNoRoom       = errors.New("the host has no room")            // or takes no nodes any more
 	ErrReachable    = errors.New("the host answers, or has not been silent for long")

@@ -139,7 +139,8 @@ func (s *Store) AddHost(ctx context.Context, h *model.Host) error {
 
 // UpdateHost changes the named columns if the host is in one of the states
 // from (none named: in any), and tells whether it was; false means that
-// somebody else has moved or removed it. What nodes use of the host is changed
+// somebody else has moved or removed it. The state of a host that the operator
+// drains, see DrainHost, is not changed by this either. What nodes use of the host is changed
 // by ClaimHost and RemoveNode only, and refused here.
 func (s *Store) UpdateHost(ctx context.Context, uuid string, from []model.HostState, change map[string]any) (bool, error) {
 	const doing = "update the host"
@@ -170,6 +171,9 @@ func (s *Store) UpdateHost(ctx context.Context, uuid string, from []model.HostSt
 		hosts := tx.Model(&model.Host{}).Where("uuid = ?", uuid)
 		if len(from) > 0 {
 			hosts = hosts.Where("state IN ?", from)
+		}
+		if set["state"] != nil {
+			hosts = hosts.Where("NOT (state = ? AND reason IS NOT NULL)", model.HostDraining)
 		}
 		r := hosts.Updates(set)
 		moved = r.RowsAffected > 0
