@@ -17,6 +17,7 @@ import (
 	"github.com/keelson/keelson/drivers/fake"
 	"github.com/keelson/keelson/drivers/plugin"
 	"github.com/keelson/keelson/drivers/plugin/plugintest"
+	"github.com/keelson/keelson/internal/testenv"
 )
 
 func TestMain(m *testing.M) {
@@ -117,7 +118,7 @@ func TestDriverCheck(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if os.Geteuid() != 0 && name == "another's" {
-				t.Skip("only root gives files away")
+				testenv.Lacks(t, "only root gives files away")
 			}
 			opts, dir := plugintest.Install(t, "fake")
 			program := filepath.Join(dir, plugin.Prefix+"fake")

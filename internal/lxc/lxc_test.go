@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/keelson/keelson/internal/testenv"
 )
 
 func goodSpec() Spec {
@@ -170,7 +172,7 @@ func askHook(t *testing.T, script, stdin string, args ...string) string {
 	t.Helper()
 	const python = "/usr/bin/python3"
 	if _, err := exec.LookPath(python); err != nil {
-		t.Skip("needs /usr/bin/python3, as a host does: apt-get install python3-minimal")
+		testenv.Lacks(t, "needs /usr/bin/python3, as a host does: apt-get install python3-minimal")
 	}
 	const load = `
 import importlib.machinery, importlib.util, sys, xml.etree.ElementTree as ElementTree

@@ -36,12 +36,19 @@ func Require(tb testing.TB, name string) string {
 	tb.Helper()
 	v := os.Getenv(name)
 	if v == "" {
-		if os.Getenv("CI") == "true" {
-			tb.Fatalf("%s is not set: start the lab (make lab-up)", name)
-		}
-		tb.Skipf("%s is not set: run through `make test`, or `make lab-up` and source the file it prints", name)
+		Lacks(tb, name+" is not set: run through `make test`, or `make lab-up` and source the file it prints")
 	}
 	return v
+}
+
+// Lacks ends a test that can not run here: it fails in CI and is skipped
+// elsewhere.
+func Lacks(tb testing.TB, what string) {
+	tb.Helper()
+	if os.Getenv("CI") == "true" {
+		tb.Fatal(what)
+	}
+	tb.Skip(what)
 }
 
 // AwaitNextImage returns the name of NextImage. The lab may still be building
