@@ -28,13 +28,9 @@ func (r *runner) reconcileNodes(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading cluster: %w", err)
 	}
-	template, err := r.Store.Template(ctx, everything, cluster.TemplateID)
+	read, err := r.recordsOf(ctx, cluster)
 	if err != nil {
-		return fmt.Errorf("reading cluster template: %w", err)
-	}
-	groups, err := r.Store.NodeGroups(ctx, id)
-	if err != nil {
-		return fmt.Errorf("reading node groups: %w", err)
+		return err
 	}
 	nodes, err := r.Store.Nodes(ctx, id)
 	if err != nil {
@@ -48,7 +44,7 @@ func (r *runner) reconcileNodes(ctx context.Context) error {
 		return err
 	}
 	var add []model.Node
-	for _, group := range groups[id] {
+	for _, group := range read.groups {
 		if !r.op.Spec.Concerns(group.UUID) {
 			continue
 		}
@@ -74,7 +70,7 @@ func (r *runner) reconcileNodes(ctx context.Context) error {
 		if most := network.Size(); missing > most {
 			return fault.Permanent(nil, "node group %s can not have %d nodes: network %s has %d addresses", group.Name, group.NodeCount, network.Name(), most)
 		}
-		shape, err := r.shape(ctx, template, cluster, &group)
+		shape, err := r.shape(ctx, read.template, cluster, &group)
 		if err != nil {
 			return err
 		}
@@ -139,24 +135,20 @@ func (r *runner) reconcileImages(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading cluster: %w", err)
 	}
-	template, err := r.Store.Template(ctx, everything, cluster.TemplateID)
+	read, err := r.recordsOf(ctx, cluster)
 	if err != nil {
-		return fmt.Errorf("reading cluster template: %w", err)
-	}
-	groups, err := r.Store.NodeGroups(ctx, id)
-	if err != nil {
-		return fmt.Errorf("reading node groups: %w", err)
+		return err
 	}
 	nodes, err := r.Store.Nodes(ctx, id)
 	if err != nil {
 		return fmt.Errorf("reading nodes: %w", err)
 	}
 	change := make(map[string]string)
-	for _, group := range groups[id] {
+	for _, group := range read.groups {
 		if !r.op.Spec.Concerns(group.UUID) {
 			continue
 		}
-		image, err := r.image(ctx, template, &group)
+		image, err := r.image(ctx, read.template, &group)
 		if err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -209,26 +210,16 @@ func hostRemoveCommand(load loader) *cobra.Command {
 			"their clusters are deleted, or after [hosts] evacuate_after.\n\n" +
 			"What may still run on the machine is forgotten, too, and others get its addresses: switch it off for good or wipe it before.",
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return withStore(load, func(cmd *cobra.Command, s *store.Store, _ *config.Config) error {
-				host, err := hostNamed(cmd.Context(), s, args[0])
-				if err != nil {
-					return err
-				}
-				if host.IronicNodeID != nil || host.State == model.HostEnrolled {
-					return fmt.Errorf("host %s is Ironic's: `keelsond host release` gives it back", host.Name)
-				}
-				err = s.RemoveHost(cmd.Context(), host.UUID)
-				if errors.Is(err, store.ErrInUse) {
-					return fmt.Errorf("host %s has nodes: delete their clusters, or wait until they are replaced", host.Name)
-				}
-				if err != nil {
-					return err
-				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "host %s is forgotten\n", host.Name)
-				return err
-			})(cmd, args)
-		},
+		RunE: onHost(load, func(ctx context.Context, s *store.Store, h *model.Host) (string, error) {
+			if h.IronicNodeID != nil || h.State == model.HostEnrolled {
+				return "", fmt.Errorf("host %s is Ironic's: `keelsond host release` gives it back", h.Name)
+			}
+			err := s.RemoveHost(ctx, h.UUID)
+			if errors.Is(err, store.ErrInUse) {
+				return "", fmt.Errorf("host %s has nodes: delete their clusters, or wait until they are replaced", h.Name)
+			}
+			return fmt.Sprintf("host %s is forgotten", h.Name), err
+		}),
 	}
 }
 
